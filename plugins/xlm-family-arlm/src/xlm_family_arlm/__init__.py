@@ -1,0 +1,1 @@
+"""Autoregressive (left-to-right) language model as an XLM family."""

@@ -1,0 +1,1 @@
+"""Insertion language model as an XLM family."""

@@ -216,6 +216,38 @@ class DebugConfig:
 
 
 @dataclass
+class SamplingConfig:
+    """How one choice is drawn from logits, with the meanings of Hugging Face's generation options."""
+
+    temperature: float = 1.0
+    """Logits are divided by it; 0 takes the most probable."""
+    top_k: Optional[int] = None
+    """Only the k most probable."""
+    top_p: Optional[float] = None
+    """Only the most probable that together reach this mass, the one that reaches it included."""
+
+
+@dataclass
+class TransformerConfig:
+    """Sizes of xlm_core.nn.transformer.RotaryTransformer. Families extend it for their `model` node."""
+
+    dim: int = 768
+    layers: int = 12
+    heads: int = 12
+    hidden: Optional[int] = None
+    """Width inside the MLP; 4 * dim when not given."""
+    dropout: float = 0.1
+    activation: str = "relu"
+    """relu, or gelu (tanh form)."""
+    rotary_dims: int = 64
+    """How many dimensions of a head are rotated (all of a smaller head); 0 for no rotary positions."""
+    learned_positions: int = 0
+    """Add learned embeddings of so many absolute positions to the tokens' (as GPT-2 has); 0 for rotary positions alone."""
+    final_norm: bool = True
+    """A norm before the vocabulary head."""
+
+
+@dataclass
 class RunConfig:
     """A whole run."""
 

@@ -45,8 +45,10 @@ def apply(canvas: Sequence[int], event: Event) -> list[int]:
     """The canvas after one event.
 
     Raises:
-        ValueError: the event does not fit the canvas.
+        ValueError: the event does not fit the canvas, or has an unknown operation.
     """
+    if event.operation not in OPERATIONS:
+        raise ValueError(f"there is no operation {event.operation!r}; they are {', '.join(OPERATIONS)}")
     last = len(canvas) - (event.operation in ("unmask", "remask"))
     if not 0 <= event.position <= last or (event.operation == "append" and event.position != len(canvas)):
         raise ValueError(f"{event.operation} at {event.position} does not fit a canvas of {len(canvas)} tokens")

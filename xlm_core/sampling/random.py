@@ -36,7 +36,7 @@ class RowRandom:
 
     def __init__(self, seed: int, draw: Tensor, stream: int = 0) -> None:
         start = torch.full_like(draw, (seed * 4 + 1) % (1 << 63))
-        key = _mix(start + _GOLDEN * (stream + 1))
+        key = _mix(start + torch.full_like(draw, stream + 1) * _GOLDEN)
         self._key = _mix(key ^ (draw * _GOLDEN + 1))
 
     def bits(self, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
@@ -52,14 +52,14 @@ class RowRandom:
         return _mix(_mix(key[:, None] + index)).view(len(key), *shape)
 
     def uniform(self, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
-        """(B, *shape) float64, uniform on the 2**53 midpoints in (0, 1): never 0 and never 1."""
-        return (_shift_right(self.bits(step, shape), 11).double() + 0.5) * 2.0**-53
+        """(B, *shape) float64, uniform on the 2**52 midpoints in (0, 1): never 0 and never 1."""
+        return (_shift_right(self.bits(step, shape), 12).double() + 0.5) * 2.0**-52
 
     def integers(self, step: int | Tensor, high: Tensor) -> Tensor:
         """(B,) int64, uniform on 0 .. high - 1.
 
         Args:
-            high: (B,) int64, at least 1. The bias is below high / 2**53.
+            high: (B,) int64, at least 1. The bias is below high / 2**52.
         """
         return (self.uniform(step) * high).long().clamp_(max=high - 1)
 

@@ -1,0 +1,116 @@
+"""The rotary transformer that arlm, ilm and mlm share: pre-norm blocks, untied vocabulary head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from xlm_core.config import TransformerConfig
+from xlm_core.errors import ConfigError
+from xlm_core.nn.attention import AttentionMask, KeyValueCache, SelfAttention
+from xlm_core.nn.rotary import Rotary, rotary
+
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": lambda: nn.GELU(approximate="tanh")}
+
+
+class Block(nn.Module):
+    """x + attention(norm x), then x + mlp(norm x)."""
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        hidden = cfg.hidden or 4 * cfg.dim
+        self.attention_norm = nn.LayerNorm(cfg.dim)
+        self.attention = SelfAttention(cfg.dim, cfg.heads, dropout=cfg.dropout)
+        self.mlp_norm = nn.LayerNorm(cfg.dim)
+        self.mlp = nn.Sequential(nn.Linear(cfg.dim, hidden), ACTIVATIONS[cfg.activation](), nn.Linear(hidden, cfg.dim))
+        self.dropout = nn.Dropout(cfg.dropout)
+
+    def forward(self, x_BLD: Tensor, angles: Rotary | None, mask: AttentionMask | None, cache: KeyValueCache | None = None) -> Tensor:
+        x_BLD = x_BLD + self.dropout(self.attention(self.attention_norm(x_BLD), angles, mask, cache))
+        return x_BLD + self.dropout(self.mlp(self.mlp_norm(x_BLD)))
+
+
+class RotaryTransformer(nn.Module):
+    """Token ids to hidden states, and a separate projection of hidden states to the vocabulary.
+
+    The two are apart so that losses and decoders project only the rows that they need.
+
+    Args:
+        cfg: sizes.
+        vocab_size: V.
+        pad_id: its embedding stays zero.
+    """
+
+    def __init__(self, cfg: TransformerConfig, vocab_size: int, pad_id: int) -> None:
+        super().__init__()
+        _check(cfg)
+        self.rotary_dims = min(cfg.rotary_dims, cfg.dim // cfg.heads)
+        self.embedding = nn.Embedding(vocab_size, cfg.dim, padding_idx=pad_id)
+        self.places = nn.Embedding(cfg.learned_positions, cfg.dim) if cfg.learned_positions else None
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.layers))
+        self.final_norm = nn.LayerNorm(cfg.dim) if cfg.final_norm else nn.Identity()
+        self.head = nn.Linear(cfg.dim, vocab_size, bias=False)
+        initialise(self, residual_layers=2 * cfg.layers)
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        positions: Tensor | None = None,
+        mask: AttentionMask | None = None,
+        caches: Sequence[KeyValueCache] | None = None,
+    ) -> Tensor:
+        """Hidden states after the final norm.
+
+        Args:
+            ids_BL: (B, L) int64.
+            positions: (B, L) int64; 0 .. L-1 when None.
+            mask: which tokens each token sees; all when None.
+            caches: one a layer; the new columns are appended to them.
+
+        Returns:
+            (B, L, D) float.
+        """
+        if positions is None:
+            positions = torch.arange(ids_BL.shape[1], device=ids_BL.device)
+        angles = rotary(positions, self.rotary_dims) if self.rotary_dims else None
+        x_BLD = self.embedding(ids_BL)
+        if self.places is not None:
+            x_BLD = x_BLD + self.places(positions)
+        for layer, block in enumerate(self.blocks):
+            x_BLD = block(x_BLD, angles, mask, None if caches is None else caches[layer])
+        return self.final_norm(x_BLD)
+
+    def new_caches(self, rows: int, columns: int) -> list[KeyValueCache]:
+        """Empty caches for `columns` columns, one a layer, in the dtype that attention computes in."""
+        weight = self.head.weight
+        dtype = torch.get_autocast_dtype(weight.device.type) if torch.is_autocast_enabled(weight.device.type) else weight.dtype
+        return [
+            KeyValueCache(rows, a.kv_heads, columns, a.head_dim, device=weight.device, dtype=dtype)
+            for a in (block.attention for block in self.blocks)  # type: ignore[union-attr]
+        ]
+
+
+def initialise(model: nn.Module, residual_layers: int) -> None:
+    """Draw every layer's weights on their own (Radford et al., 2019): normal with deviation 0.02, and the projections that add to the
+    residual stream divided by sqrt(residual_layers)."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            adds = name.endswith(("attention.out", "mlp.2"))
+            nn.init.normal_(module.weight, std=0.02 / math.sqrt(residual_layers) if adds else 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+            if module.padding_idx is not None:
+                with torch.no_grad():
+                    module.weight[module.padding_idx].zero_()
+
+
+def _check(cfg: TransformerConfig) -> None:
+    if cfg.dim % cfg.heads or (cfg.dim // cfg.heads) % 2:
+        raise ConfigError(f"model.dim={cfg.dim} does not split into {cfg.heads} heads of even size", "Change model.dim or model.heads.")
+    if cfg.activation not in ACTIVATIONS:
+        raise ConfigError(f"model.activation={cfg.activation!r} is unknown", f"One of {', '.join(ACTIVATIONS)}.")

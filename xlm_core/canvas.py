@@ -57,7 +57,9 @@ class Canvas:
     """(B, L) bool, True on real tokens."""
 
 
-def pad(rows: Sequence[Sequence[int]], pad_id: int, *, width: int | None = None, side: Literal["left", "right"] = "right") -> Canvas:
+def pad(
+    rows: Sequence[Sequence[int]], pad_id: int, *, width: int | None = None, side: Literal["left", "right"] = "right"
+) -> Canvas:
     """Pad rows to `width`, or to the longest of them.
 
     Args:
@@ -73,7 +75,9 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int, *, width: int | None = None,
     longest = int(lengths.max(initial=0))
     columns = longest if width is None else width
     if longest > columns:
-        raise ConfigError(f"a row of {longest} tokens does not fit a canvas of {columns}", "Raise data.length or data.prompt_length.")
+        raise ConfigError(
+            f"a row of {longest} tokens does not fit a canvas of {columns}", "Raise data.length or data.prompt_length."
+        )
     column = np.arange(columns)
     mask = column < lengths[:, None] if side == "right" else column >= columns - lengths[:, None]
     ids = np.full(mask.shape, pad_id, np.int64)

@@ -10,6 +10,8 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
+from xlm_core.errors import ConfigError
+
 
 @dataclass
 class SourceConfig:
@@ -28,7 +30,8 @@ class SourceConfig:
     format: Optional[str] = None
     """files: text, jsonl, csv, parquet or arrow; told from the suffix when not given."""
     function: Optional[str] = None
-    """function: dotted path of `f(split, **arguments)` that yields rows or returns columns."""
+    """function: dotted path of `f(split, **arguments)` that yields rows or returns columns. hub: of `f(split, path)` that gives
+    the files of a local copy with a layout of its own."""
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -88,7 +91,7 @@ class DataConfig:
     prompt_length: int = 0
     """seq2seq: most tokens of `prompt_ids`."""
     truncate: bool = False
-    """Cut longer rows (and count them) instead of refusing them."""
+    """Cut longer rows, and count them. Otherwise a longer lm row goes on in the next row; in other layouts it is refused."""
     packing: bool = False
     """lm: join documents into rows of exactly `length` tokens, each document closed by EOS, with `segment_ids`."""
     bucketing: bool = False
@@ -226,6 +229,10 @@ class SamplingConfig:
     top_p: Optional[float] = None
     """Only the most probable that together reach this mass, the one that reaches it included."""
 
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or (self.top_k is not None and self.top_k < 1) or (self.top_p is not None and not 0 < self.top_p <= 1):
+            raise ConfigError(f"{self} is no way to sample", "temperature is at least 0, top_k at least 1, top_p in (0, 1].")
+
 
 @dataclass
 class TransformerConfig:
@@ -243,8 +250,34 @@ class TransformerConfig:
     """How many dimensions of a head are rotated (all of a smaller head); 0 for no rotary positions."""
     learned_positions: int = 0
     """Add learned embeddings of so many absolute positions to the tokens' (as GPT-2 has); 0 for rotary positions alone."""
+    relative_reach: int = 0
+    """Learn an attention bias for each head and each distance up to so many tokens (as T5 has); 0 for none."""
     final_norm: bool = True
     """A norm before the vocabulary head."""
+
+
+@dataclass
+class DiTConfig:
+    """Sizes of xlm_core.nn.dit.DiT. Families extend it for their `model` node."""
+
+    dim: int = 768
+    layers: int = 12
+    heads: int = 12
+    hidden: Optional[int] = None
+    """Width inside the MLP; 4 * dim when not given."""
+    dropout: float = 0.1
+    """Of what each block adds to the residual stream."""
+    activation: str = "gelu"
+    """relu, or gelu (tanh form)."""
+    rotary_dims: int = 64
+    """How many dimensions of a head are rotated (all of a smaller head); 0 for no rotary positions."""
+    learned_positions: int = 0
+    """Add learned embeddings of so many absolute positions to the tokens'; 0 for rotary positions alone."""
+    conditioning_dim: int = 128
+    """Width of the conditioning vector."""
+    residual: str = "input"
+    """What attention is added to: the block's `input`, as published, or its modulated, `normalised` input. Only weights that
+    were trained with the second wiring need it."""
 
 
 @dataclass

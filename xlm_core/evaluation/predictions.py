@@ -19,7 +19,12 @@ def rows(batch: Batch, prediction: Prediction, tokenizer: Tokenizer, metrics: Ma
     targets = [[t for t in row if t != pad_id] for row in batch["target_ids"].tolist()] if "target_ids" in batch else None
     values = {name: (ratio.total / ratio.count).tolist() for name, ratio in metrics.items() if name != "nfe"}
     for i, (row, nfe) in enumerate(zip(batch["draw"].tolist(), prediction.nfe.tolist(), strict=True)):
-        line: dict[str, Any] = {"row": row, "text": tokenizer.decode(ids[i], skip_special_tokens=True), "ids": ids[i], "nfe": nfe}
+        line: dict[str, Any] = {
+            "row": row,
+            "text": tokenizer.decode(ids[i], skip_special_tokens=True),
+            "ids": ids[i],
+            "nfe": nfe,
+        }
         if targets is not None:
             line["target"] = tokenizer.decode(targets[i], skip_special_tokens=True)
         line["metrics"] = {name: None if value[i] != value[i] else value[i] for name, value in values.items()}

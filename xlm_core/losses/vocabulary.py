@@ -1,4 +1,4 @@
-"""The vocabulary projection fused with log-sum-exp: neither the logits of a whole batch nor their gradient ever exist at once."""
+"""The vocabulary projection fused with log-sum-exp: neither all logits of a batch nor their gradient ever exist at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor) -> Tensor:
         (N,) float32, differentiable in both.
     """
     hidden, weight = _same_dtype(hidden, weight)
-    return _LinearLogSumExp.apply(hidden, weight)
+    result: Tensor = _LinearLogSumExp.apply(hidden, weight)
+    return result
 
 
 def linear_token_logits(hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
@@ -68,8 +69,8 @@ def linear_token_logits(hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tenso
     """
     hidden, weight = _same_dtype(hidden, weight)
     wide = torch.promote_types(hidden.dtype, torch.float32)
-    # Exact products, then the one rounding that the matrix product of all logits has: otherwise, in bfloat16, a token's logit would
-    # not be the one inside the log-sum-exp, and a confident -log p could be negative.
+    # Exact products, then the one rounding that the matrix product of all logits has: otherwise, in bfloat16, a token's logit
+    # would not be the one inside the log-sum-exp, and a confident -log p could be negative.
     return (hidden.to(wide) * weight[tokens].to(wide)).sum(-1).to(hidden.dtype).to(wide)
 
 

@@ -1,4 +1,4 @@
-"""Rotary position embedding (Su et al., 2021, arXiv 2104.09864, eq. 34), half-split pairing, on the first dimensions of a head."""
+"""Rotary position embedding (Su et al., 2021, arXiv 2104.09864, eq. 34), half-split, on the first dimensions of a head."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from xlm_core.errors import ConfigError
 from xlm_core.nn.attention import AttentionMask, KeyValueCache, SelfAttention
 from xlm_core.nn.rotary import Rotary, rotary
 
-ACTIVATIONS = {"relu": nn.ReLU, "gelu": lambda: nn.GELU(approximate="tanh")}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": lambda: nn.GELU(approximate="tanh")}
 
 
 class Block(nn.Module):
@@ -23,14 +23,17 @@ class Block(nn.Module):
         super().__init__()
         hidden = cfg.hidden or 4 * cfg.dim
         self.attention_norm = nn.LayerNorm(cfg.dim)
-        self.attention = SelfAttention(cfg.dim, cfg.heads, dropout=cfg.dropout)
+        self.attention = SelfAttention(cfg.dim, cfg.heads, dropout=cfg.dropout, reach=cfg.relative_reach)
         self.mlp_norm = nn.LayerNorm(cfg.dim)
         self.mlp = nn.Sequential(nn.Linear(cfg.dim, hidden), ACTIVATIONS[cfg.activation](), nn.Linear(hidden, cfg.dim))
         self.dropout = nn.Dropout(cfg.dropout)
 
-    def forward(self, x_BLD: Tensor, angles: Rotary | None, mask: AttentionMask | None, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(
+        self, x_BLD: Tensor, angles: Rotary | None, mask: AttentionMask | None, cache: KeyValueCache | None = None
+    ) -> Tensor:
         x_BLD = x_BLD + self.dropout(self.attention(self.attention_norm(x_BLD), angles, mask, cache))
-        return x_BLD + self.dropout(self.mlp(self.mlp_norm(x_BLD)))
+        y_BLD: Tensor = x_BLD + self.dropout(self.mlp(self.mlp_norm(x_BLD)))
+        return y_BLD
 
 
 class RotaryTransformer(nn.Module):
@@ -66,36 +69,45 @@ class RotaryTransformer(nn.Module):
 
         Args:
             ids_BL: (B, L) int64.
-            positions: (B, L) int64; 0 .. L-1 when None.
+            positions: (B, L) int64; 0 .. L-1 when None. Learned positions end at `cfg.learned_positions` - 1.
             mask: which tokens each token sees; all when None.
             caches: one a layer; the new columns are appended to them.
 
         Returns:
             (B, L, D) float.
+
+        Raises:
+            ConfigError: the rows are longer than there are learned positions.
         """
         if positions is None:
-            positions = torch.arange(ids_BL.shape[1], device=ids_BL.device)
+            positions = self._places(ids_BL)
         angles = rotary(positions, self.rotary_dims) if self.rotary_dims else None
         x_BLD = self.embedding(ids_BL)
         if self.places is not None:
             x_BLD = x_BLD + self.places(positions)
         for layer, block in enumerate(self.blocks):
             x_BLD = block(x_BLD, angles, mask, None if caches is None else caches[layer])
-        return self.final_norm(x_BLD)
+        y_BLD: Tensor = self.final_norm(x_BLD)
+        return y_BLD
+
+    def _places(self, ids_BL: Tensor) -> Tensor:
+        length = ids_BL.shape[1]
+        if self.places is not None and length > self.places.num_embeddings:
+            what = f"rows of {length} tokens need as many learned positions, and there are {self.places.num_embeddings}"
+            raise ConfigError(what, "Raise model.learned_positions, or lower data.length or predictor.max_new_tokens.")
+        return torch.arange(length, device=ids_BL.device)
 
     def new_caches(self, rows: int, columns: int) -> list[KeyValueCache]:
         """Empty caches for `columns` columns, one a layer, in the dtype that attention computes in."""
         weight = self.head.weight
         dtype = torch.get_autocast_dtype(weight.device.type) if torch.is_autocast_enabled(weight.device.type) else weight.dtype
-        return [
-            KeyValueCache(rows, a.kv_heads, columns, a.head_dim, device=weight.device, dtype=dtype)
-            for a in (block.attention for block in self.blocks)  # type: ignore[union-attr]
-        ]
+        layers: list[SelfAttention] = [block.attention for block in self.blocks]  # type: ignore[misc]
+        return [KeyValueCache(rows, a.kv_heads, columns, a.head_dim, device=weight.device, dtype=dtype) for a in layers]
 
 
 def initialise(model: nn.Module, residual_layers: int) -> None:
-    """Draw every layer's weights on their own (Radford et al., 2019): normal with deviation 0.02, and the projections that add to the
-    residual stream divided by sqrt(residual_layers)."""
+    """Draw every layer's weights on their own (Radford et al., 2019): normal with deviation 0.02, and the projections that add
+    to the residual stream divided by sqrt(residual_layers)."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             adds = name.endswith(("attention.out", "mlp.2"))
@@ -111,6 +123,10 @@ def initialise(model: nn.Module, residual_layers: int) -> None:
 
 def _check(cfg: TransformerConfig) -> None:
     if cfg.dim % cfg.heads or (cfg.dim // cfg.heads) % 2:
-        raise ConfigError(f"model.dim={cfg.dim} does not split into {cfg.heads} heads of even size", "Change model.dim or model.heads.")
+        raise ConfigError(
+            f"model.dim={cfg.dim} does not split into {cfg.heads} heads of even size", "Change model.dim or model.heads."
+        )
+    if cfg.rotary_dims % 2:
+        raise ConfigError(f"model.rotary_dims={cfg.rotary_dims} is odd", "Rotation turns pairs of dimensions: make it even.")
     if cfg.activation not in ACTIVATIONS:
         raise ConfigError(f"model.activation={cfg.activation!r} is unknown", f"One of {', '.join(ACTIVATIONS)}.")

@@ -1,7 +1,7 @@
 """Drawing from a categorical law, exactly down to its rarest outcomes.
 
-A float32 Gumbel or exponential race over V outcomes cannot produce the largest noise that a rare winner needs, which sharpens the law
-without saying so (Zheng et al., 2024, arXiv 2409.02908). Here one uniform number in float64 inverts the cumulative law instead.
+A float32 Gumbel or exponential race over V outcomes cannot produce the largest noise that a rare winner needs, which sharpens
+the law without saying so (Zheng et al., 2024, arXiv 2409.02908). Here one uniform number in float64 inverts the cumulative law.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xlm_core.sampling.truncation import truncate
 
 
 class Choice(NamedTuple):
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method of this name
     """(...) int64."""
     probability: Tensor
     """(...) float64, of the chosen index under the law that it was drawn from."""

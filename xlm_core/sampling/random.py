@@ -1,7 +1,8 @@
 """Counter-based random numbers: a row's noise is a function of (seed, draw, what it is for), and of nothing else.
 
-A row gets the same numbers in any batch, on any rank, after any resume, and on CPU and GPU alike. The bits are those of the SplitMix64
-finaliser (Steele, Lea & Flood, 2014, "Fast splittable pseudorandom number generators") applied to the running key once a word.
+A row gets the same numbers in any batch, on any rank, after any resume, and on CPU and GPU alike. The bits are those of the
+SplitMix64 finaliser (Steele, Lea & Flood, 2014, "Fast splittable pseudorandom number generators"), applied to the running key
+once a word.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ class Checkpoints(Callback):
     def _received(self, number: int, frame: object) -> None:
         self._signal = number
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         step = trainer.global_step
@@ -65,7 +67,7 @@ class Checkpoints(Callback):
         estimate: Estimate | None = _harness(pl_module).estimates.get(self.monitor)
         if not self.cfg.best or estimate is None or trainer.state.fn != "fit":
             return
-        if self.best is None or self.sign * estimate.value < self.sign * self.best:
+        if self.best is None or self.sign * estimate.value <= self.sign * self.best:  # of equals the later
             self.best = estimate.value
             self._write(trainer, self.folder / BEST)
 

@@ -58,7 +58,9 @@ class Progress(Callback):
             self.file.start(trainer.global_step)
         self._since = (trainer.global_step, time.perf_counter())
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         step = trainer.global_step
         boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not boundary or (step % self.every and step != trainer.max_steps):
@@ -72,7 +74,9 @@ class Progress(Callback):
         values = _numbers(pl_module.last_output) | {"train/rows_per_second": rate, "train/lr": _lr(trainer)}
         self._tell(trainer, step, {name: Estimate(value, None, 1) for name, value in values.items()})
         left = (trainer.max_steps - step) * self.rows / max(rate, 1e-9)
-        self._say(trainer, f"step {step}/{trainer.max_steps}  loss {values['train/loss']:.4f}  {rate:.0f} rows/s  {_clock(left)} left")
+        self._say(
+            trainer, f"step {step}/{trainer.max_steps}  loss {values['train/loss']:.4f}  {rate:.0f} rows/s  {_clock(left)} left"
+        )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":
@@ -98,7 +102,9 @@ class Progress(Callback):
 def _numbers(out: LossOutput) -> dict[str, float]:
     means = {name: ratio.total.sum() / ratio.count.sum().clamp(min=1e-12) for name, ratio in out.terms.items()}
     tensors = {**means, "loss": out.loss.detach()}
-    return dict(zip((f"train/{name}" for name in tensors), torch.stack([t.float() for t in tensors.values()]).tolist(), strict=True))
+    return dict(
+        zip((f"train/{name}" for name in tensors), torch.stack([t.float() for t in tensors.values()]).tolist(), strict=True)
+    )
 
 
 def _lr(trainer: Trainer) -> float:

@@ -53,5 +53,7 @@ def accelerator(wanted: str) -> str:
         return next(name for name, available in here.items() if available)
     name = "cuda" if wanted == "gpu" else wanted
     if not here.get(name, False):
-        raise ConfigError(f"trainer.accelerator={wanted} is not available here", f"There is {', '.join(k for k in here if here[k])}.")
+        raise ConfigError(
+            f"trainer.accelerator={wanted} is not available here", f"There is {', '.join(k for k in here if here[k])}."
+        )
     return name

@@ -88,7 +88,9 @@ def accumulation(cfg: TrainerConfig) -> int:
     world = cfg.devices * cfg.nodes
     share, rest = divmod(cfg.batch_size, world)
     if rest:
-        raise ConfigError(f"trainer.batch_size={cfg.batch_size} does not split over {world} ranks", f"Use {share * world} or more.")
+        raise ConfigError(
+            f"trainer.batch_size={cfg.batch_size} does not split over {world} ranks", f"Use {share * world} or more."
+        )
     steps = -(-share // cfg.micro_batch_size)
     if share % steps:
         raise ConfigError(
@@ -111,7 +113,9 @@ def loggers(cfg: LoggerConfig, folder: Path) -> list[Logger]:
         if cfg.wandb:
             found.append(WandbLogger(save_dir=folder, **cfg.arguments))
     except (ImportError, ModuleNotFoundError) as error:
-        raise ConfigError(f"a logger cannot be used: {error}", "pip install 'xlm-core[tensorboard]' or 'xlm-core[wandb]'.") from error
+        raise ConfigError(
+            f"a logger cannot be used: {error}", "pip install 'xlm-core[tensorboard]' or 'xlm-core[wandb]'."
+        ) from error
     return found
 
 
@@ -125,5 +129,11 @@ def _strategy(cfg: TrainerConfig) -> Any:
 def _quiet() -> None:
     """Lightning's notices that are not for our users: what matters of them is said at the start of a run."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*is not resumable.*", ".*LeafSpec.*", ".*TreeSpec.*", ".*Precision.*is not supported.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*is not resumable.*",
+        ".*LeafSpec.*",
+        ".*TreeSpec.*",
+        ".*Precision.*is not supported.*",
+    ):
         warnings.filterwarnings("ignore", message=message)

@@ -1,1 +1,1 @@
-"""Autoregressive (left-to-right) language model as an XLM family."""
+"""Left-to-right language model as an XLM family: the autoregressive baseline."""

@@ -1,4 +1,4 @@
-"""The dataclasses that a composed config is checked against. Their fields are the config keys; their docstrings are the reference.
+"""The dataclasses that a composed config is checked against. Fields are the config keys, their docstrings the reference.
 
 Each family brings its own for `model`, `loss`, `predictor` and `collator`. OmegaConf reads the annotations: keep them plain.
 """
@@ -230,7 +230,11 @@ class SamplingConfig:
     """Only the most probable that together reach this mass, the one that reaches it included."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or (self.top_k is not None and self.top_k < 1) or (self.top_p is not None and not 0 < self.top_p <= 1):
+        if (
+            self.temperature < 0
+            or (self.top_k is not None and self.top_k < 1)
+            or (self.top_p is not None and not 0 < self.top_p <= 1)
+        ):
             raise ConfigError(f"{self} is no way to sample", "temperature is at least 0, top_k at least 1, top_p in (0, 1].")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,8 +22,8 @@ else:
     Tokenizer = Model = Tensor = Any
 
 Layout = Literal["lm", "seq2seq", "infill"]
-"""What an example holds. `lm`: `input_ids`. `seq2seq`: `prompt_ids` and `input_ids`, the target. `infill`: `input_ids`, the whole
-sequence, and `prompt_ids`, the same sequence with the mask token at every hole."""
+"""What an example holds. `lm`: `input_ids`. `seq2seq`: `prompt_ids` and `input_ids`, the target. `infill`: `input_ids`, the
+whole sequence, and `prompt_ids`, the same sequence with the mask token at every hole."""
 
 Stage = Literal["train", "evaluate", "predict"]
 """`train` and `evaluate` feed the loss, `predict` feeds the predictor."""
@@ -55,7 +55,8 @@ class Batch(TypedDict, total=False):
     """(B, T) int64. In `predict`: the true answer without special tokens, right-padded; absent where there is none."""
 
 
-class Ratio(NamedTuple):
+@dataclass(frozen=True)
+class Ratio:
     """A mean over units that is kept as sums per row, so that any grouping of rows gives the same value and standard error."""
 
     total: Tensor

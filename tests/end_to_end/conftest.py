@@ -13,6 +13,7 @@ import pytest
 Run = Callable[..., subprocess.CompletedProcess]
 
 
+@pytest.fixture
 def environment(cache: Path) -> dict[str, str]:
     """No network, one thread, and a cache that the tests share."""
     return os.environ | {
@@ -32,16 +33,16 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def command() -> list[str]:
-    return [sys.executable, "-m", "xlm_core.cli"]
+    return [sys.executable, "-m", "xlm_core"]
 
 
 @pytest.fixture
-def xlm(tmp_path: Path, cache: Path, command: list[str]) -> Run:
+def xlm(tmp_path: Path, environment: dict[str, str], command: list[str]) -> Run:
     """Runs `xlm ARGUMENTS` in tmp_path; fails the test when the exit code is not the expected one."""
 
     def run(*arguments: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess:
         done = subprocess.run(
-            [*command, *arguments], cwd=tmp_path, env=environment(cache), input=stdin, capture_output=True, text=True, timeout=300
+            [*command, *arguments], cwd=tmp_path, env=environment, input=stdin, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

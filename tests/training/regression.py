@@ -35,7 +35,12 @@ def row(draw: int) -> dict[str, Tensor]:
     """Row `draw` of an endless stream; its weight says how many units it stands for."""
     random = torch.Generator().manual_seed(draw % ROWS)
     x = torch.randn(3, generator=random)
-    return {"draw": torch.tensor(draw), "x": x, "y": x.sum() + torch.randn((), generator=random), "weight": torch.tensor(1.0 + draw % 5)}
+    return {
+        "draw": torch.tensor(draw),
+        "x": x,
+        "y": x.sum() + torch.randn((), generator=random),
+        "weight": torch.tensor(1.0 + draw % 5),
+    }
 
 
 class Rows(LightningDataModule):
@@ -113,11 +118,18 @@ def make(folder: Path, *, dropout: float = 0.0, poison_at: int | None = None, lr
     )
 
 
-def config(steps: int, batch: int, micro: int, *, ema: float = 0.0, every: int = 1000, eval_every: int = 0, **kept: int) -> RunConfig:
+def config(
+    steps: int, batch: int, micro: int, *, ema: float = 0.0, every: int = 1000, eval_every: int = 0, **kept: int
+) -> RunConfig:
     return RunConfig(
         data=DataConfig(name="rows", layout="lm", monitor="nll", monitor_mode="min"),
         trainer=TrainerConfig(
-            max_steps=steps, batch_size=batch, micro_batch_size=micro, precision="fp32", accelerator="cpu", eval_every=eval_every
+            max_steps=steps,
+            batch_size=batch,
+            micro_batch_size=micro,
+            precision="fp32",
+            accelerator="cpu",
+            eval_every=eval_every,
         ),
         ema=EmaConfig(ema),
         checkpoint=CheckpointConfig(every=every, **kept),

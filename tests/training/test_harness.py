@@ -48,7 +48,9 @@ def bare_loop(steps: int, batch: int, clip: float = 1.0) -> list[list[torch.Tens
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, clip)
         progress = max(0, step - 2) / max(1, steps - 2)
-        adamw.param_groups[0]["lr"] = adamw.param_groups[1]["lr"] = 0.05 * ((step + 1) / 2 if step < 2 else 0.5 * (1 + math.cos(math.pi * progress)))
+        adamw.param_groups[0]["lr"] = adamw.param_groups[1]["lr"] = 0.05 * (
+            (step + 1) / 2 if step < 2 else 0.5 * (1 + math.cos(math.pi * progress))
+        )
         adamw.step()
         history.append([p.detach().clone() for p in parameters])
     return history
@@ -81,7 +83,9 @@ def test_resuming_is_bit_for_bit_with_dropout_accumulation_average_and_schedule(
     again = fit(tmp_path / "again", cfg, regression.make(tmp_path / "again", dropout=0.5), resume=start)
     for a, b in zip(weights(whole), weights(again), strict=True):
         assert torch.equal(a, b)
-    first, second = (torch.load(checkpoints.newest(tmp_path / name / "checkpoints"), weights_only=True) for name in ("whole", "again"))
+    first, second = (
+        torch.load(checkpoints.newest(tmp_path / name / "checkpoints"), weights_only=True) for name in ("whole", "again")
+    )
     assert first["global_step"] == second["global_step"] == 12
     for part in ("state_dict", "current_model_state"):
         assert all(torch.equal(first[part][name], second[part][name]) for name in first[part])
@@ -109,14 +113,20 @@ def test_evaluation_is_of_all_rows_whatever_the_batches(tmp_path):
 
 
 def test_validation_uses_the_average_and_leaves_training_alone(tmp_path):
-    with_validation = fit(tmp_path / "a", regression.config(9, 8, 8, ema=0.9, eval_every=2), regression.make(tmp_path / "a", dropout=0.5))
+    with_validation = fit(
+        tmp_path / "a", regression.config(9, 8, 8, ema=0.9, eval_every=2), regression.make(tmp_path / "a", dropout=0.5)
+    )
     without = fit(tmp_path / "b", regression.config(9, 8, 8, ema=0.9), regression.make(tmp_path / "b", dropout=0.5))
     for a, b in zip(weights(with_validation), weights(without), strict=True):
         assert torch.equal(a, b)
 
 
 def test_old_checkpoints_are_thinned_and_the_best_is_kept(tmp_path):
-    fit(tmp_path, regression.config(10, 8, 8, every=1, eval_every=2, keep_last=2, keep_every=4), regression.make(tmp_path, lr=0.5))
+    fit(
+        tmp_path,
+        regression.config(10, 8, 8, every=1, eval_every=2, keep_last=2, keep_every=4),
+        regression.make(tmp_path, lr=0.5),
+    )
     folder = tmp_path / "checkpoints"
     assert [checkpoints.step_of(path) for path in checkpoints.periodic(folder)] == [4, 8, 9, 10]
     with (tmp_path / "metrics.csv").open() as file:

@@ -39,7 +39,7 @@ class Estimate:
 class RatioMeter:
     """Estimates sum(x) / sum(w) over rows with totals x and counts w.
 
-    The standard error is that of a ratio of means (Cochran, 1977, "Sampling techniques", eq. 2.46) with rows as the sampling unit:
+    The standard error is that of a ratio of means (Cochran, 1977, "Sampling techniques", eq. 2.46), rows being the units:
     sqrt(n / (n - 1) * sum((x - r w)^2)) / sum(w). Rows whose count is 0 do not count.
     """
 

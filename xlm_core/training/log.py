@@ -65,7 +65,8 @@ class Progress(Callback):
         boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not boundary or (step % self.every and step != trainer.max_steps):
             return
-        assert isinstance(pl_module, Harness) and self._since is not None
+        assert isinstance(pl_module, Harness)
+        assert self._since is not None
         pl_module.check_finite()
         then, started = self._since
         now = time.perf_counter()

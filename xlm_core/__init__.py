@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from xlm_core.composition import compose as compose
     from xlm_core.families import load as load_family
     from xlm_core.hookspecs import hookimpl as hookimpl
-    from xlm_core.hub import load_pretrained as load_pretrained
 
     __version__: str
 
@@ -20,10 +19,9 @@ _HOMES = {
     "compose": ("xlm_core.composition", "compose"),
     "hookimpl": ("xlm_core.hookspecs", "hookimpl"),
     "load_family": ("xlm_core.families", "load"),
-    "load_pretrained": ("xlm_core.hub", "load_pretrained"),
 }
 
-__all__ = ["__version__", "compose", "hookimpl", "load_family", "load_pretrained"]
+__all__ = ["__version__", "compose", "hookimpl", "load_family"]
 
 
 def __getattr__(name: str) -> Any:

@@ -163,7 +163,7 @@ def test_arlm_runs_on_the_same_data(xlm):
 def test_slips_end_in_one_error_and_one_hint(xlm):
     for arguments, code, words in (
         (["train", "--family", "ilm", "--data", "star_eazy"], 2, "star_easy"),
-        (["train", "--family", "imm", "--data", "star_easy"], 3, "ilm"),
+        (["train", "--family", "ilmm", "--data", "star_easy"], 3, "ilm"),
         (train(3, "trainer.batch_sise=4"), 2, "batch_size"),
         (["eval", "no/such/run"], 2, "run folder"),
     ):

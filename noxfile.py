@@ -83,12 +83,13 @@ def alone(session: nox.Session) -> None:
 @nox.session(venv_backend="virtualenv")
 def minimums(session: nox.Session) -> None:
     """Every test with the lowest versions that pyproject.toml admits; of torch, XLM_TORCH or the pinned one."""
-    torch = os.environ.get("XLM_TORCH")
+    pins = [f"torch=={os.environ['XLM_TORCH']}"] if "XLM_TORCH" in os.environ else PINS
     constraints = Path(session.create_tmp()) / "constraints.txt"
-    constraints.write_text(f"torch=={torch}\n" if torch else "\n".join(PINS))
-    session.install("uv")
+    constraints.write_text("\n".join(pins))
     projects = [argument for plugin in PLUGINS for argument in ("-e", f"plugins/{plugin}")]
     lowest = ("--resolution=lowest-direct", "--constraints", str(constraints))
+    # First, because of builds of one version the lowest resolution would take the one for CUDA.
+    session.install("uv", *pins)
     session.run("uv", "pip", "install", *lowest, "-e", ".[dev]", *projects)
     session.run("pytest", *session.posargs)
 
@@ -103,7 +104,6 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     session.install("-r", "requirements.txt")
-    session.run("mypy", "xlm_core", "noxfile.py")
-    for plugin in PLUGINS:
-        session.chdir(ROOT / "plugins" / plugin / "src")
-        session.run("mypy", "--config-file", str(ROOT / "pyproject.toml"), plugin.replace("-", "_"))
+    packages = [argument for plugin in PLUGINS for argument in ("-p", plugin.replace("-", "_"))]
+    path = os.pathsep.join(f"plugins/{plugin}/src" for plugin in PLUGINS)
+    session.run("mypy", "-p", "xlm_core", *packages, env={"MYPYPATH": path})

@@ -34,8 +34,6 @@ from xlm_core.training.harness import Harness
 if TYPE_CHECKING:
     from xlm_core.trace import Trace
 
-RUNS = Path("runs")
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -99,6 +97,7 @@ def build(config: RunConfig, family: Family, *, tokenizer: Tokenizer | None = No
         eval_batch_size=cfg.eval_batch_size or cfg.micro_batch_size,
         seed=config.seed,
         debug=config.debug,
+        progress=_say_progress,
     )
     return Parts(tokenizer, model, loss, predictor, data, collate)
 
@@ -214,6 +213,7 @@ def prepare(config: RunConfig, family: Family | None = None) -> dict[str, Any]:
         config.data,
         tokenizer,
         _no_collator,
+        progress=_say_progress,
         batch_size=1,
         micro_batch_size=1,
         eval_batch_size=1,
@@ -224,17 +224,22 @@ def prepare(config: RunConfig, family: Family | None = None) -> dict[str, Any]:
     return {split: data.manifest(split) for split in config.data.splits}
 
 
-def find(name: str) -> Path:
-    """The folder of a run: a path, or `latest`, the newest under runs/.
+def find(name: str, family: str | None = None, data: str | None = None) -> Path:
+    """The folder of a run: a path, or `latest`, the newest that has a checkpoint.
+
+    Args:
+        family, data: with `latest` or `auto`, only runs of these.
 
     Raises:
         CheckpointError: there is no such run.
     """
     if name in ("latest", "auto"):
-        found = sorted(RUNS.glob("*/*/*/config.yaml"), key=lambda path: path.stat().st_mtime)
+        pair = f"{family or '*'}/{data or '*'}/*/checkpoints/*.ckpt"
+        found = [*Path("runs").glob(pair), *Path("sweeps").glob(f"*/{pair}")]
         if not found:
-            raise CheckpointError(f"there is no run under {RUNS.resolve()}", "Train one first, or give its folder.")
-        return found[-1].parent
+            what = " of ".join(["there is no run", *filter(None, [family, data])])
+            raise CheckpointError(f"{what} with a checkpoint under {Path('runs').resolve()}", "Train one, or give its folder.")
+        return max(found, key=lambda path: path.stat().st_mtime).parents[1]
     folder = Path(name)
     if not (folder / "config.yaml").exists():
         raise CheckpointError(f"{folder} is not a run folder", "Give a folder with a config.yaml, or latest.")
@@ -357,3 +362,11 @@ def _compile(model: Model) -> None:
 
 def _no_collator(stage: Stage) -> Collator:
     raise AssertionError(f"preparing data makes no {stage} batch")
+
+
+def _say_progress(split: str, done: int, total: int) -> None:
+    """How far a preparation is: one line that is written over, and only for somebody who watches."""
+    if sys.stderr.isatty():
+        print(
+            f"\rpreparing {split}: {done:,} of {total:,} rows", end="\n" if done >= total else "", file=sys.stderr, flush=True
+        )

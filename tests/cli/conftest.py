@@ -94,7 +94,7 @@ def module_of(fake: Fake) -> ModuleType:
         fake.note("prepare", data=config.data)
         return {"train": {"rows": 10, "folder": "somewhere"}}
 
-    def find(name):
+    def find(name, family=None, data=None):
         folder = Path(name)
         if not (folder / "config.yaml").exists():
             raise CheckpointError(f"{name} is not a run", "Train one first.")

@@ -115,7 +115,7 @@ def _resume(name: str, family: str | None, data: str | None, overrides: list[str
     from xlm_core import composition, run
 
     try:
-        folder = run.find(name)
+        folder = run.find(name, family, data)
     except CheckpointError:
         if name == "auto" and family and data:
             output.say("resume     no run yet: starting one")

@@ -1,0 +1,1 @@
+"""Masked language model as an XLM family."""

@@ -1,1 +1,0 @@
-"""Flexible-length masked diffusion as an XLM family."""

@@ -254,10 +254,12 @@ class TransformerConfig:
     """How many dimensions of a head are rotated (all of a smaller head); 0 for no rotary positions."""
     learned_positions: int = 0
     """Add learned embeddings of so many absolute positions to the tokens' (as GPT-2 has); 0 for rotary positions alone."""
-    relative_reach: int = 0
-    """Learn an attention bias for each head and each distance up to so many tokens (as T5 has); 0 for none."""
+    conv_reach: int = 0
+    """Mix the embeddings of so many tokens on each side into each token's before the first layer; 0 for none."""
     final_norm: bool = True
     """A norm before the vocabulary head."""
+    init_std: float = 0.02
+    """Standard deviation of the initial weights."""
 
 
 @dataclass
@@ -277,6 +279,8 @@ class DiTConfig:
     """How many dimensions of a head are rotated (all of a smaller head); 0 for no rotary positions."""
     learned_positions: int = 0
     """Add learned embeddings of so many absolute positions to the tokens'; 0 for rotary positions alone."""
+    conv_reach: int = 0
+    """Mix the embeddings of so many tokens on each side into each token's before the first layer; 0 for none."""
     conditioning_dim: int = 128
     """Width of the conditioning vector."""
     residual: str = "input"

@@ -49,7 +49,7 @@ def visible(mask, row, query, keys, queries):
     ]
 
 
-def twin(q, k, v, mask, bias=None):
+def twin(q, k, v, mask):
     """Softmax attention one number at a time; NaN for a query that is padding or sees nothing."""
     queries, keys, share = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
     out = torch.full_like(q, math.nan)
@@ -58,9 +58,7 @@ def twin(q, k, v, mask, bias=None):
         if not seen or (mask.valid is not None and not mask.valid[row, keys - queries + query]):
             continue
         group = head // share
-        added = [0.0 if bias is None else bias[head, query, key].item() for key in seen]
-        dots = [(q[row, head, query] @ k[row, group, key]).item() / math.sqrt(D) for key in seen]
-        scores = [math.exp(dot + more) for dot, more in zip(dots, added, strict=True)]
+        scores = [math.exp((q[row, head, query] @ k[row, group, key]).item() / math.sqrt(D)) for key in seen]
         out[row, head, query] = sum(s / sum(scores) * v[row, group, key] for s, key in zip(scores, seen, strict=True))
     return out
 
@@ -91,18 +89,6 @@ def test_every_causal_query_sees_a_key(packed):
 def test_no_mask_is_full_attention(path):
     q, k, v = tensors(5, 7)
     assert torch.allclose(attention(q, k, v), twin(q, k, v, AttentionMask()), atol=1e-12)
-
-
-@pytest.mark.parametrize("causal, padded", list(itertools.product([False, True], repeat=2)))
-@pytest.mark.parametrize("queries, keys", [(7, 7), (3, 7)])
-def test_a_bias_is_added_to_the_scores(path, causal, padded, queries, keys):
-    mask = AttentionMask(causal, masks(keys)[0] if padded else None)
-    q, k, v = tensors(queries, keys, groups=2)
-    bias = torch.randn(H, queries, keys, dtype=torch.float64) * 2
-    found, expected = attention(q, k, v, mask, bias=bias), twin(q, k, v, mask, bias)
-    defined = expected.isfinite()
-    assert torch.allclose(found[defined], expected[defined], atol=1e-12)
-    assert found.isfinite().all()
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -200,24 +186,10 @@ def test_layer_equals_its_formula(kv_heads, bias):
     assert layer.out.bias is None
 
 
-def test_a_learnt_bias_depends_on_head_and_distance_and_ends_at_its_reach():
-    torch.manual_seed(0)
-    layer = SelfAttention(24, H, reach=2).double()
-    x = torch.randn(B, 6, 24, dtype=torch.float64)
-    q, k, v = (part.view(B, 6, H, D).transpose(1, 2) for part in F.linear(x, layer.qkv.weight).split(24, -1))
-    bias = torch.empty(H, 6, 6, dtype=torch.float64)
-    for head, query, key in itertools.product(range(H), range(6), range(6)):
-        bias[head, query, key] = layer.distance.weight[min(max(key - query, -2), 2) + 2, head].item()
-    expected = F.linear(twin(q, k, v, AttentionMask(), bias).transpose(1, 2).reshape(B, 6, 24), layer.out.weight)
-    assert torch.allclose(layer(x), expected, atol=1e-12)
-    assert SelfAttention(24, H).distance is None
-
-
 @pytest.mark.parametrize("chunks", [(1,) * 6, (3, 1, 2), (6,)])
-@pytest.mark.parametrize("reach", [0, 2])
-def test_cached_steps_equal_one_pass(chunks, reach):
+def test_cached_steps_equal_one_pass(chunks):
     torch.manual_seed(0)
-    layer = SelfAttention(24, H, kv_heads=2, reach=reach).double()
+    layer = SelfAttention(24, H, kv_heads=2).double()
     x, valid = torch.randn(B, 6, 24, dtype=torch.float64), masks(6)[0]
     whole = layer(x, mask=AttentionMask(True, valid))
     cache = KeyValueCache(B, 2, 8, D, device=x.device, dtype=x.dtype)

@@ -54,14 +54,20 @@ def _turn(x, position, dims):
     return out
 
 
-def _twin(network, ids, time, visible, *, residual, rotary_dims, learned):
+def _twin(network, ids, time, visible, *, residual, rotary_dims, learned, reach):
     """One row, one token at a time, as the paper has it."""
     w = {name: parameter.detach().numpy() for name, parameter in network.named_parameters()}
     features = [f(time * 10000.0 ** (-i / 128)) for f in (math.cos, math.sin) for i in range(128)]
     c = _silu(w["condition.layers.0.weight"] @ np.array(features) + w["condition.layers.0.bias"])
     c = _silu(w["condition.layers.2.weight"] @ c + w["condition.layers.2.bias"])
-    dim, head_dim = w["embedding.weight"].shape[1], w["embedding.weight"].shape[1] // HEADS
-    xs = [w["embedding.weight"][token] + (w["places.weight"][n] if learned else 0) for n, token in enumerate(ids)]
+    dim = w["embedding.weight"].shape[1]
+    head_dim = dim // HEADS
+    tokens = [w["embedding.weight"][token] for token in ids]
+    xs = [token + (w["places.weight"][n] if learned else 0) for n, token in enumerate(tokens)]
+    for n, tap in itertools.product(range(len(ids)), range(2 * reach)):
+        other = n + tap - reach + (tap >= reach)
+        if 0 <= other < len(ids) and visible[other]:
+            xs[n] = xs[n] + w["convolution.mix.weight"][:, tap * dim : (tap + 1) * dim] @ tokens[other]
     for layer in range(3):
         block = {name.removeprefix(f"blocks.{layer}."): value for name, value in w.items() if f"blocks.{layer}." in name}
         here = slice(layer * 6 * dim, (layer + 1) * 6 * dim)
@@ -86,17 +92,16 @@ def _twin(network, ids, time, visible, *, residual, rotary_dims, learned):
     return np.array([_norm(x, w["final_norm.norm.weight"]) * (1 + scale) + shift for x in xs])
 
 
-@pytest.mark.parametrize("learned", [0, 6])
+@pytest.mark.parametrize("learned, reach", [(0, 0), (6, 0), (0, 2)])
 @pytest.mark.parametrize("residual", ["input", "normalised"])
-def test_it_is_the_network_of_the_definition(residual, learned):
-    network = build(residual=residual, learned_positions=learned)
+def test_it_is_the_network_of_the_definition(residual, learned, reach):
+    network = build(residual=residual, learned_positions=learned, conv_reach=reach)
     valid = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     with torch.no_grad():
         found = network(IDS, TIMES, mask=AttentionMask(valid=valid))
     for n in range(2):
-        twin = _twin(
-            network, IDS[n].tolist(), TIMES[n].item(), valid[n].numpy(), residual=residual, rotary_dims=4, learned=learned
-        )
+        visible, sizes = valid[n].numpy(), {"rotary_dims": 4, "learned": learned, "reach": reach}
+        twin = _twin(network, IDS[n].tolist(), TIMES[n].item(), visible, residual=residual, **sizes)
         torch.testing.assert_close(found[n], torch.from_numpy(twin), rtol=1e-5, atol=1e-5)  # angles are float32
 
 

@@ -26,7 +26,7 @@ def build(**changes):
 
 
 @pytest.fixture(
-    params=[{}, {"learned_positions": 16}, {"relative_reach": 3, "rotary_dims": 0}], ids=["rotary", "both", "relative"]
+    params=[{}, {"learned_positions": 16}, {"conv_reach": 2, "rotary_dims": 0}], ids=["rotary", "both", "convolution"]
 )
 def model(request):
     """With weights so large that every token matters, and positions of each kind."""
@@ -47,13 +47,13 @@ def test_layers_start_different_from_each_other():
                 assert abs(correlation.item()) < 5 / math.sqrt(weight.numel()), name
 
 
-@pytest.mark.parametrize("layers", [1, 4])
-def test_initial_deviations(layers):
-    network = build(dim=64, layers=layers)
+@pytest.mark.parametrize("layers, std", [(1, 0.02), (4, 0.1)])
+def test_initial_deviations(layers, std):
+    network = build(dim=64, layers=layers, init_std=std)
     for name, weight in network.named_parameters():
         if weight.ndim != 2:
             continue
-        expected = 0.02 / math.sqrt(2 * layers) if name.endswith(("attention.out.weight", "mlp.2.weight")) else 0.02
+        expected = std / math.sqrt(2 * layers) if name.endswith(("attention.out.weight", "mlp.2.weight")) else std
         used = weight[1:] if name == "embedding.weight" else weight
         assert used.std().item() == pytest.approx(expected, rel=5 / math.sqrt(used.numel())), name
     assert (network.embedding.weight[PAD] == 0).all()
@@ -211,7 +211,7 @@ def test_sizes_that_cannot_be_are_refused(changes, message):
 
 def test_caches_have_the_dtype_that_autocast_computes_in():
     network = build().float()
-    assert network.new_caches(1, 4)[0].append(*torch.zeros(2, 1, 4, 1, 8))[0].dtype == torch.float32
+    assert network.new_caches(1, 4).layers[0].append(*torch.zeros(2, 1, 4, 1, 8))[0].dtype == torch.float32
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.autocast("cpu", torch.bfloat16):
         whole = network(ids, mask=AttentionMask(True))

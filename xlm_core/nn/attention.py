@@ -64,17 +64,14 @@ class KeyValueCache:
         self._keys, self._values = self._keys[rows], self._values[rows]
 
 
-def attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask | None = None, dropout: float = 0.0, bias: Tensor | None = None
-) -> Tensor:
-    """Scaled dot-product attention, softmax(q k^T / sqrt(D) + bias) v.
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask | None = None, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention, softmax(q k^T / sqrt(D)) v.
 
     Args:
         q: (B, H, Q, D).
         k, v: (B, G, K, D) where G divides H: grouped-query attention when smaller.
         mask: which keys each query sees; all when None.
         dropout: probability of dropping an attention weight.
-        bias: (H, Q, K) float, added to the scores.
 
     Returns:
         (B, H, Q, D).
@@ -84,12 +81,10 @@ def attention(
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     queries, keys = q.shape[2], k.shape[2]
     if _by_hand(q, keys, dropout):
-        return _plain(q, k, v, mask.dense(queries, keys, q.device), dropout, bias)
-    if bias is None and mask.causal and mask.valid is None and mask.segments is None and queries == keys:
+        return _plain(q, k, v, mask.dense(queries, keys, q.device), dropout)
+    if mask.causal and mask.valid is None and mask.segments is None and queries == keys:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
     allowed = mask.dense(queries, keys, q.device)
-    if bias is not None:
-        allowed = bias.to(q.dtype) if allowed is None else torch.where(allowed, bias.to(q.dtype), torch.finfo(q.dtype).min)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
 
 
@@ -99,10 +94,8 @@ def _by_hand(q: Tensor, keys: int, dropout: float) -> bool:
     return q.device.type == "cpu" and keys <= 512 and (q.dtype == torch.bfloat16 or dropout > 0 or keys <= 64)
 
 
-def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, bias: Tensor | None) -> Tensor:
+def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    if bias is not None:
-        scores = scores + bias.to(scores.dtype)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
@@ -119,16 +112,10 @@ class SelfAttention(nn.Module):
         kv_heads: key and value heads; `heads` when None.
         bias: biases on queries, keys and values (the output never has one).
         dropout: of attention weights, in training.
-        reach: learn a bias for each head and relative distance up to so many tokens, farther ones counting as that far
-            (Raffel et al., 2020, arXiv 1910.10683, section 2.1); 0 for none.
     """
 
-    def __init__(
-        self, dim: int, heads: int, *, kv_heads: int | None = None, bias: bool = False, dropout: float = 0.0, reach: int = 0
-    ) -> None:
+    def __init__(self, dim: int, heads: int, *, kv_heads: int | None = None, bias: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
-        self.reach = reach
-        self.distance = nn.Embedding(2 * reach + 1, heads) if reach else None
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads or heads, dim // heads
         self.dropout = dropout
         self.qkv = nn.Linear(dim, (heads + 2 * self.kv_heads) * self.head_dim, bias=bias)
@@ -142,16 +129,6 @@ class SelfAttention(nn.Module):
         q, k = (qk if angles is None else rotate(qk, angles)).split((self.heads, self.kv_heads), dim=1)
         if cache is not None:
             k, v = cache.append(k, v)
-        bias = self._bias(q.shape[2], k.shape[2])
-        y = attention(q, k, v, mask, self.dropout if self.training else 0.0, bias)
+        y = attention(q, k, v, mask, self.dropout if self.training else 0.0)
         y_BLD: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return y_BLD
-
-    def _bias(self, queries: int, keys: int) -> Tensor | None:
-        """(H, Q, K), by columns counted from the end, so that it is the same with a cache."""
-        if self.distance is None:
-            return None
-        column = torch.arange(keys, device=self.distance.weight.device)
-        apart = (column - column[keys - queries :, None]).clamp(-self.reach, self.reach) + self.reach
-        bias_QKH: Tensor = self.distance(apart)
-        return bias_QKH.permute(2, 0, 1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from xlm_core.config import DiTConfig
 from xlm_core.errors import ConfigError
 from xlm_core.nn.attention import AttentionMask, SelfAttention
+from xlm_core.nn.convolution import EmbeddingConvolution
 from xlm_core.nn.rotary import Rotary, rotary
 from xlm_core.nn.transformer import ACTIVATIONS
 
@@ -117,6 +118,7 @@ class DiT(nn.Module):
         _check(cfg)
         self.rotary_dims = min(cfg.rotary_dims, cfg.dim // cfg.heads)
         self.embedding = nn.Embedding(vocab_size, cfg.dim)
+        self.convolution = EmbeddingConvolution(cfg.dim, cfg.conv_reach) if cfg.conv_reach else None
         self.places = nn.Embedding(cfg.learned_positions, cfg.dim) if cfg.learned_positions else None
         self.condition = ConditionEmbedding(cfg.conditioning_dim)
         self.modulation = zeroed(nn.Linear(cfg.conditioning_dim, cfg.layers * 6 * cfg.dim))
@@ -164,6 +166,8 @@ class DiT(nn.Module):
             positions = torch.arange(ids_BL.shape[1], device=ids_BL.device)
         angles = rotary(positions, self.rotary_dims) if self.rotary_dims else None
         x_BLD: Tensor = self.embedding(ids_BL)
+        if self.convolution is not None:
+            x_BLD = self.convolution(x_BLD, mask)
         if self.places is not None:
             x_BLD = x_BLD + self.places(positions)
         # One product for all layers: a product a layer would be as many small ones, which cost more to launch than to compute.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from xlm_core.config import TransformerConfig
 from xlm_core.errors import ConfigError
 from xlm_core.nn.attention import AttentionMask, KeyValueCache, SelfAttention
+from xlm_core.nn.convolution import EmbeddingCache, EmbeddingConvolution
 from xlm_core.nn.rotary import Rotary, rotary
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": lambda: nn.GELU(approximate="tanh")}
@@ -23,7 +25,7 @@ class Block(nn.Module):
         super().__init__()
         hidden = cfg.hidden or 4 * cfg.dim
         self.attention_norm = nn.LayerNorm(cfg.dim)
-        self.attention = SelfAttention(cfg.dim, cfg.heads, dropout=cfg.dropout, reach=cfg.relative_reach)
+        self.attention = SelfAttention(cfg.dim, cfg.heads, dropout=cfg.dropout)
         self.mlp_norm = nn.LayerNorm(cfg.dim)
         self.mlp = nn.Sequential(nn.Linear(cfg.dim, hidden), ACTIVATIONS[cfg.activation](), nn.Linear(hidden, cfg.dim))
         self.dropout = nn.Dropout(cfg.dropout)
@@ -34,6 +36,21 @@ class Block(nn.Module):
         x_BLD = x_BLD + self.dropout(self.attention(self.attention_norm(x_BLD), angles, mask, cache))
         y_BLD: Tensor = x_BLD + self.dropout(self.mlp(self.mlp_norm(x_BLD)))
         return y_BLD
+
+
+@dataclass
+class Caches:
+    """What a transformer keeps of the columns seen so far."""
+
+    layers: list[KeyValueCache]
+    embeddings: EmbeddingCache | None = None
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only these rows ((N,) int64), in this order."""
+        for cache in self.layers:
+            cache.keep(rows)
+        if self.embeddings is not None:
+            self.embeddings.keep(rows)
 
 
 class RotaryTransformer(nn.Module):
@@ -52,18 +69,19 @@ class RotaryTransformer(nn.Module):
         _check(cfg)
         self.rotary_dims = min(cfg.rotary_dims, cfg.dim // cfg.heads)
         self.embedding = nn.Embedding(vocab_size, cfg.dim, padding_idx=pad_id)
+        self.convolution = EmbeddingConvolution(cfg.dim, cfg.conv_reach) if cfg.conv_reach else None
         self.places = nn.Embedding(cfg.learned_positions, cfg.dim) if cfg.learned_positions else None
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.layers))
         self.final_norm = nn.LayerNorm(cfg.dim) if cfg.final_norm else nn.Identity()
         self.head = nn.Linear(cfg.dim, vocab_size, bias=False)
-        initialise(self, residual_layers=2 * cfg.layers)
+        initialise(self, residual_layers=2 * cfg.layers, std=cfg.init_std)
 
     def forward(
         self,
         ids_BL: Tensor,
         positions: Tensor | None = None,
         mask: AttentionMask | None = None,
-        caches: Sequence[KeyValueCache] | None = None,
+        caches: Caches | None = None,
     ) -> Tensor:
         """Hidden states after the final norm.
 
@@ -71,7 +89,7 @@ class RotaryTransformer(nn.Module):
             ids_BL: (B, L) int64.
             positions: (B, L) int64; 0 .. L-1 when None. Learned positions end at `cfg.learned_positions` - 1.
             mask: which tokens each token sees; all when None.
-            caches: one a layer; the new columns are appended to them.
+            caches: from `new_caches`; the new columns are appended to them.
 
         Returns:
             (B, L, D) float.
@@ -83,10 +101,12 @@ class RotaryTransformer(nn.Module):
             positions = self._places(ids_BL)
         angles = rotary(positions, self.rotary_dims) if self.rotary_dims else None
         x_BLD = self.embedding(ids_BL)
+        if self.convolution is not None:
+            x_BLD = self.convolution(x_BLD, mask, None if caches is None else caches.embeddings)
         if self.places is not None:
             x_BLD = x_BLD + self.places(positions)
         for layer, block in enumerate(self.blocks):
-            x_BLD = block(x_BLD, angles, mask, None if caches is None else caches[layer])
+            x_BLD = block(x_BLD, angles, mask, None if caches is None else caches.layers[layer])
         y_BLD: Tensor = self.final_norm(x_BLD)
         return y_BLD
 
@@ -97,25 +117,28 @@ class RotaryTransformer(nn.Module):
             raise ConfigError(what, "Raise model.learned_positions, or lower data.length or predictor.max_new_tokens.")
         return torch.arange(length, device=ids_BL.device)
 
-    def new_caches(self, rows: int, columns: int) -> list[KeyValueCache]:
-        """Empty caches for `columns` columns, one a layer, in the dtype that attention computes in."""
+    def new_caches(self, rows: int, columns: int) -> Caches:
+        """Empty caches for `columns` columns, in the dtype that attention computes in."""
         weight = self.head.weight
         dtype = torch.get_autocast_dtype(weight.device.type) if torch.is_autocast_enabled(weight.device.type) else weight.dtype
         layers: list[SelfAttention] = [block.attention for block in self.blocks]  # type: ignore[misc]
-        return [KeyValueCache(rows, a.kv_heads, columns, a.head_dim, device=weight.device, dtype=dtype) for a in layers]
+        return Caches(
+            [KeyValueCache(rows, a.kv_heads, columns, a.head_dim, device=weight.device, dtype=dtype) for a in layers],
+            None if self.convolution is None else EmbeddingCache(self.convolution.reach),
+        )
 
 
-def initialise(model: nn.Module, residual_layers: int) -> None:
-    """Draw every layer's weights on their own (Radford et al., 2019): normal with deviation 0.02, and the projections that add
+def initialise(model: nn.Module, residual_layers: int, std: float) -> None:
+    """Draw every layer's weights on their own (Radford et al., 2019): normal with this deviation, and the projections that add
     to the residual stream divided by sqrt(residual_layers)."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             adds = name.endswith(("attention.out", "mlp.2"))
-            nn.init.normal_(module.weight, std=0.02 / math.sqrt(residual_layers) if adds else 0.02)
+            nn.init.normal_(module.weight, std=std / math.sqrt(residual_layers) if adds else std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=std)
             if module.padding_idx is not None:
                 with torch.no_grad():
                     module.weight[module.padding_idx].zero_()

@@ -128,10 +128,10 @@ class Law(torch.nn.Module):
         return strings
 
     def new_caches(self, rows, columns):
-        return [_Node(rows)]
+        return _Node(rows)
 
     def hidden(self, input_ids, *, attention_mask=None, segment_ids=None, positions=None, caches=None):
-        (memory,) = caches or [_Node(len(input_ids))]
+        memory = caches or _Node(len(input_ids))
         read = []
         for column in input_ids.T:
             memory.node = self.child[memory.node, column]

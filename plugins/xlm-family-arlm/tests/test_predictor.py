@@ -178,7 +178,7 @@ def test_the_cache_holds_in_bfloat16_autocast(network, tokenizer, batch):
             )
             for use in (True, False)
         )
-    assert caches[0].append(*torch.zeros(2, 2, 2, 1, 16))[0].dtype == torch.bfloat16
+    assert caches.layers[0].append(*torch.zeros(2, 2, 2, 1, 16))[0].dtype == torch.bfloat16
     agreement = [a == b for a, b in zip(_written(one), _written(other), strict=True)]
     assert sum(agreement) >= len(agreement) - 1
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
-from xlm_core.nn.attention import AttentionMask, KeyValueCache
-from xlm_core.nn.transformer import RotaryTransformer
+from xlm_core.nn.attention import AttentionMask
+from xlm_core.nn.transformer import Caches, RotaryTransformer
 
 
 class ArlmModel(RotaryTransformer):
@@ -26,7 +24,7 @@ class ArlmModel(RotaryTransformer):
         attention_mask: Tensor | None = None,
         segment_ids: Tensor | None = None,
         positions: Tensor | None = None,
-        caches: Sequence[KeyValueCache] | None = None,
+        caches: Caches | None = None,
     ) -> Tensor:
         """(B, L, D): states of columns, each from which the next token is predicted.
 

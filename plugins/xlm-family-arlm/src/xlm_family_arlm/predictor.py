@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from xlm_core.canvas import Specials, positions, until
 from xlm_core.errors import ConfigError
-from xlm_core.nn.attention import KeyValueCache
+from xlm_core.nn.transformer import Caches
 from xlm_core.protocols import Prediction, Tokenizer
 from xlm_core.sampling.categorical import choose
 from xlm_core.sampling.random import RowRandom
@@ -33,7 +32,7 @@ class _State:
     """(N, W + T) bool: False on the padding left of the prompt."""
     positions: Tensor
     """(N, W + T) int64."""
-    caches: Sequence[KeyValueCache] | None
+    caches: Caches | None
 
     def keep(self, these: Tensor) -> None:
         """Let the other rows go. `these`: (M,) int64 indices into the rows, ascending."""
@@ -41,8 +40,8 @@ class _State:
             return
         self.rows, self.ids = self.rows[these], self.ids[these]
         self.valid, self.positions = self.valid[these], self.positions[these]
-        for cache in self.caches or ():
-            cache.keep(these)
+        if self.caches is not None:
+            self.caches.keep(these)
 
 
 class ArlmPredictor:

@@ -43,7 +43,7 @@ class IlmModel(RotaryTransformer):
             raise ConfigError(f"model.outcome={cfg.outcome!r} is unknown", "One of stop, length.")
         self.outcome_kind = cfg.outcome
         self.outcome = OutcomeHead(cfg.dim, 2 if cfg.outcome == "stop" else cfg.max_missing + 1, cfg.dropout)
-        initialise(self.outcome, residual_layers=1)
+        initialise(self.outcome, residual_layers=1, std=cfg.init_std)
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L, D): states of a canvas, whose column 0 is CLS.

@@ -136,10 +136,10 @@ class MlmPredictor:
             yield logits.masked_fill((words.ids == self.eos_id) & ~may_end[:, None], -torch.inf)
 
     def _close(self, seen: _Seen, ids: Tensor) -> None:
-        """Write EOS into the masks that are right of an EOS, in rows whose end is to be found."""
+        """Write EOS into the masks that are right of an EOS that was a mask itself."""
         now = ids[seen.rows]
-        found = (now == self.eos_id) & seen.masked & seen.ends[:, None]
-        closed = (found.cumsum(-1) > 0) & (now == self.mask_id) & seen.masked
+        ended = ((now == self.eos_id) & seen.masked).cumsum(-1) > 0
+        closed = ended & (now == self.mask_id) & seen.masked
         ids[seen.rows] = now.masked_fill(closed, self.eos_id)
 
     def _prediction(self, batch: MlmBatch, written: _Written, nfe: Tensor, *, trace: bool) -> Prediction:

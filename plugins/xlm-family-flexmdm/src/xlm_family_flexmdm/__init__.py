@@ -1,0 +1,1 @@
+"""Flexible-length masked diffusion as an XLM family."""

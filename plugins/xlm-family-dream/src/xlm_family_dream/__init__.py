@@ -1,0 +1,1 @@
+"""Dream as an XLM family."""

@@ -20,6 +20,7 @@ UsageError: Any = typer.BadParameter.__base__
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # drawing the help in colour takes longer to import than everything else of `xlm --help`
     context_settings=OPTIONS,
     help="Train, decode and compare autoregressive and non-autoregressive language models.",
 )
@@ -52,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # What it returns is an exit code, where a command ended early: by --help, or by Ctrl-C.
         code = app(args=None if arguments is None else list(arguments), prog_name="xlm", standalone_mode=False)
     except UsageError as error:
-        # Without arguments the help was printed, and there is no message.
-        if message := error.format_message():
+        message = error.format_message()
+        if message.startswith("Usage: "):  # without arguments, the message is the help
+            print(message)
+        else:
             _explain(message, f"`{error.ctx.command_path if error.ctx else 'xlm'} -h` shows what it takes.")
         code = error.exit_code
     except XlmError as error:

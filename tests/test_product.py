@@ -70,4 +70,5 @@ def test_a_layout_is_learned_or_refused_with_those_that_are(name, layout):
 
 
 def test_there_is_something_to_test():
+    assert FAMILIES
     assert {"star_easy", "lm1b", "text"} <= set(DATA)

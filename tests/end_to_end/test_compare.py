@@ -14,10 +14,7 @@ SHORT = ("trainer.max_steps=2", "scheduler.warmup_steps=1", "trainer.batch_size=
 FEW = ("trainer.eval_batch_size=16", "data.splits.train.rows=32", "data.splits.validation.rows=8", "data.splits.test.rows=40")
 
 
-@pytest.mark.skipif(not EXAMPLE.exists(), reason="examples are not part of the wheels")
 def test_its_table_holds_what_the_runs_measured(tmp_path, environment):
-    pytest.importorskip("xlm_family_arlm")
-    pytest.importorskip("xlm_family_ilm")
     command = [sys.executable, str(EXAMPLE), "--families", "arlm,ilm", *SHORT, *FEW, "data.workers=0"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -32,9 +29,7 @@ def test_its_table_holds_what_the_runs_measured(tmp_path, environment):
         assert float(trained) > float(decoded) / 1000 * 40 > 0
 
 
-@pytest.mark.skipif(not EXAMPLE.exists(), reason="examples are not part of the wheels")
 def test_a_family_without_the_preset_is_left_out(tmp_path, environment):
-    pytest.importorskip("xlm_family_arlm")
     command = [sys.executable, str(EXAMPLE), "--families", "arlm", "--preset", "nosuch"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0

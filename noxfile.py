@@ -38,7 +38,7 @@ def leave_the_tree(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Every test, in the environment of the README."""
-    session.install("-r", "requirements.txt")
+    session.install("-r", "requirements-dev.txt")
     session.run("pytest", *session.posargs)
 
 
@@ -103,7 +103,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    session.install("-r", "requirements.txt")
+    session.install("-r", "requirements-dev.txt")
     packages = [argument for plugin in PLUGINS for argument in ("-p", plugin.replace("-", "_"))]
     path = os.pathsep.join(f"plugins/{plugin}/src" for plugin in PLUGINS)
     session.run("mypy", "-p", "xlm_core", *packages, env={"MYPYPATH": path})

@@ -109,8 +109,8 @@ def test_core_imports_no_plugin_and_hydra_in_one_file(file):
     assert "hydra" not in modules or file == CORE / "composition.py"
 
 
-def heavy_after(code: str) -> list[str]:
-    probe = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint([m for m in {HEAVY} if m in sys.modules])"
+def heavy_after(code: str, heavy: tuple[str, ...] = HEAVY) -> list[str]:
+    probe = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     return ast.literal_eval(done.stdout.splitlines()[-1])
 
@@ -131,6 +131,10 @@ def heavy_after(code: str) -> list[str]:
 )
 def test_looking_around_imports_nothing_heavy(code):
     assert heavy_after(code) == []
+
+
+def test_the_list_of_families_waits_for_nothing_that_it_does_not_use():
+    assert heavy_after("from xlm_core.cli.app import main; main(['families', 'list'])", ("pydantic", "rich")) == []
 
 
 def test_composing_a_config_imports_hydra_and_nothing_else_heavy():

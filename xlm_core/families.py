@@ -28,6 +28,8 @@ GROUP = "xlm.families"
 CORE = "xlm-core"
 HOOKS = ("xlm_info", "xlm_model", "xlm_loss", "xlm_predictor", "xlm_collator")
 PARTS = ("model", "loss", "predictor", "collator")
+OF_CORE = re.compile(r"\s*xlm[-_.]+core(?![\w.-]*\w)", re.IGNORECASE)
+"""Begins a requirement of core, in any spelling of its name. Only these are parsed: looking must be quick."""
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 DEBUG_HINT = "XLM_DEBUG=1 shows the traceback."
 
@@ -166,18 +168,12 @@ def _record(point: EntryPoint, core: str, disabled: set[str]) -> FamilyRecord:
 
 def _incompatibility(requires: Iterable[str], core: str) -> str:
     from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
 
     try:
-        requirements = [Requirement(text) for text in requires]
+        requirements = [Requirement(text) for text in requires if OF_CORE.match(text)]
     except InvalidRequirement as error:
         return f"its requirements cannot be read: {error}"
-    wanted = [
-        requirement
-        for requirement in requirements
-        if canonicalize_name(requirement.name) == CORE
-        and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
-    ]
+    wanted = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
     if not wanted:
         return f"it declares no dependency on {CORE}"
     unmet = [str(r.specifier) for r in wanted if not r.specifier.contains(core, prereleases=True)]

@@ -13,7 +13,10 @@ import typer
 from xlm_core.cli import configs, data, doctor, evaluate, families, generate, train
 from xlm_core.errors import XlmError
 
-OPTIONS = {"help_option_names": ["-h", "--help"]}
+# A flag with no value makes typer import pydantic, which takes longer than all the rest of `xlm families list`.
+FLAGS: dict[str, Any] = {"help": False, "install_completion": False, "show_completion": False}
+FLAGS["families"] = {"help": False, "list": {"help": False}}
+OPTIONS = {"help_option_names": ["-h", "--help"], "default_map": FLAGS}
 # Typer has no public name for the base of its usage errors.
 UsageError: Any = typer.BadParameter.__base__
 

@@ -281,6 +281,9 @@ class DiTConfig:
     """Add learned embeddings of so many absolute positions to the tokens'; 0 for rotary positions alone."""
     conv_reach: int = 0
     """Mix the embeddings of so many tokens on each side into each token's before the first layer; 0 for none."""
+    init_std: Optional[float] = None
+    """Standard deviation of the initial weights that are not zero; torch's own initialisation, and 0.02 for embeddings, when
+    not given."""
     conditioning_dim: int = 128
     """Width of the conditioning vector."""
     residual: str = "input"

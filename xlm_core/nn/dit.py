@@ -13,7 +13,7 @@ from xlm_core.errors import ConfigError
 from xlm_core.nn.attention import AttentionMask, SelfAttention
 from xlm_core.nn.convolution import EmbeddingConvolution
 from xlm_core.nn.rotary import Rotary, rotary
-from xlm_core.nn.transformer import ACTIVATIONS
+from xlm_core.nn.transformer import ACTIVATIONS, initialise
 
 FREQUENCIES = 256
 """Features of the sinusoidal embedding."""
@@ -105,7 +105,7 @@ class DiTBlock(nn.Module):
 class DiT(nn.Module):
     """Token ids and a number a row to hidden states, and a separate projection of hidden states to the vocabulary.
 
-    Linear layers have torch's own initialisation, each drawn apart; every modulation and the vocabulary head begin at zero, so
+    Linear layers have torch's own initialisation, or that of `cfg.init_std`, each drawn apart; every modulation and the vocabulary head begin at zero, so
     at first the blocks do nothing and all tokens are equally probable.
 
     Args:
@@ -120,14 +120,16 @@ class DiT(nn.Module):
         self.embedding = nn.Embedding(vocab_size, cfg.dim)
         self.convolution = EmbeddingConvolution(cfg.dim, cfg.conv_reach) if cfg.conv_reach else None
         self.places = nn.Embedding(cfg.learned_positions, cfg.dim) if cfg.learned_positions else None
-        self.condition = ConditionEmbedding(cfg.conditioning_dim)
-        self.modulation = zeroed(nn.Linear(cfg.conditioning_dim, cfg.layers * 6 * cfg.dim))
         self.blocks = nn.ModuleList(DiTBlock(cfg) for _ in range(cfg.layers))
-        self.final_norm = ModulatedNorm(cfg.dim, cfg.conditioning_dim)
-        self.head = zeroed(nn.Linear(cfg.dim, vocab_size, bias=False))
         for table in (self.embedding, self.places):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
+        if cfg.init_std is not None:
+            initialise(self, residual_layers=2 * cfg.layers, std=cfg.init_std)
+        self.condition = ConditionEmbedding(cfg.conditioning_dim)
+        self.modulation = zeroed(nn.Linear(cfg.conditioning_dim, cfg.layers * 6 * cfg.dim))
+        self.final_norm = ModulatedNorm(cfg.dim, cfg.conditioning_dim)
+        self.head = zeroed(nn.Linear(cfg.dim, vocab_size, bias=False))
 
     def forward(
         self,

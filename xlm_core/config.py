@@ -107,6 +107,9 @@ class DataConfig:
     generated from nothing, so the number is how many samples to draw."""
     metrics: list[str] = field(default_factory=list)
     """Dotted paths, or names in xlm_core.evaluation.metrics, of what is measured on predictions."""
+    evaluators: dict[str, Any] = field(default_factory=dict)
+    """What is measured on the finished predictions of the last evaluation: names in xlm_core.evaluation.evaluators, or dotted
+    paths, each with its arguments."""
     monitor: str = "loss"
     """The validation metric that chooses the best checkpoint."""
     monitor_mode: str = "min"

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +24,9 @@ from xlm_core.config import RunConfig
 from xlm_core.data import tokenizers
 from xlm_core.data.module import DataModule
 from xlm_core.errors import CheckpointError, ConfigError
-from xlm_core.evaluation import metrics
+from xlm_core.evaluation import evaluators, metrics
+from xlm_core.evaluation.evaluators import Evaluator
+from xlm_core.evaluation.prompts import WithPrompts
 from xlm_core.evaluation.statistics import Estimate
 from xlm_core.families import Family
 from xlm_core.protocols import Batch, Collator, Example, Loss, Model, Predictor, Stage, Tokenizer
@@ -85,7 +87,7 @@ def build(config: RunConfig, family: Family, *, tokenizer: Tokenizer | None = No
     def collate(stage: Stage) -> Collator:
         arguments = {"cfg": config.collator, "tokenizer": tokenizer, "layout": config.data.layout, "stage": stage}
         collator: Collator = family.hook.xlm_collator(**arguments)
-        return collator
+        return WithPrompts(collator, tokenizer.pad_token_id) if stage == "predict" else collator
 
     cfg = config.trainer
     data = DataModule(
@@ -127,6 +129,7 @@ def train(config: RunConfig, family: Family, directory: Path, resume: Path | Non
     Raises:
         Interrupted: a signal stopped it, after a checkpoint.
     """
+    later = evaluators.build(config.data.evaluators)  # what one of them lacks shows now, and not when training is done
     start = checkpoints.newest(resume / "checkpoints") if resume else None
     saved = tokenizers.load(resume / "tokenizer") if resume else None
     parts = build(config, family, tokenizer=saved)
@@ -143,7 +146,7 @@ def train(config: RunConfig, family: Family, directory: Path, resume: Path | Non
     best = checkpoints.locate(directory / "checkpoints", "best")
     if not config.trainer.test or "test" not in config.data.splits:
         return Result(module.estimates, directory, best)
-    return _measure(config, module, parts, directory, best, "test")
+    return _measure(config, module, parts, directory, best, "test", later)
 
 
 def evaluate(folder: Path, *, split: str = "test", checkpoint: str = "best", overrides: Sequence[str] = ()) -> Result:
@@ -162,10 +165,25 @@ def evaluate(folder: Path, *, split: str = "test", checkpoint: str = "best", ove
     config, family = reopen(folder, overrides)
     if split not in config.data.splits or split == "train":
         raise ConfigError(f"{config.data.name} has no split {split!r} to evaluate", f"One of {', '.join(config.data.splits)}.")
+    later = evaluators.build(config.data.evaluators)
     path = checkpoints.locate(folder / "checkpoints", checkpoint)
     parts = build(config, family, tokenizer=tokenizers.load(folder / "tokenizer"))
     module = harness(config, family, parts, folder / "predictions")
-    return _measure(config, module, parts, folder, path, split)
+    return _measure(config, module, parts, folder, path, split, later)
+
+
+def assess(config: RunConfig, predictions: Path) -> Result:
+    """Run the evaluators of `config.data` on a predictions file of any run.
+
+    Raises:
+        ConfigError: the data have no evaluators.
+        DataError: it is no predictions file.
+    """
+    chosen = evaluators.build(config.data.evaluators)
+    if not chosen:
+        hint = "Name one: '+data.evaluators.generative_perplexity={judge: gpt2-large}'."
+        raise ConfigError(f"{config.data.name} has no evaluators", hint)
+    return Result(_assess(predictions, chosen), predictions.parent, None)
 
 
 def generate(
@@ -265,18 +283,30 @@ def _open(directory: Path, config: RunConfig, family: Family, parts: Parts) -> N
     (directory / "environment.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def _measure(config: RunConfig, module: Harness, parts: Parts, folder: Path, path: Path, split: str) -> Result:
+def _measure(
+    config: RunConfig, module: Harness, parts: Parts, folder: Path, path: Path, split: str, later: Mapping[str, Evaluator]
+) -> Result:
     checkpoints.load_weights(module, path)
     evaluator = trainer.evaluator(config.trainer, folder)
     run = evaluator.test if split == "test" else evaluator.validate
     run(module, datamodule=parts.data, verbose=False)
-    found = module.estimates
+    found = dict(module.estimates)
+    for predictions in module.predictions if later else ():
+        found |= {f"{split}/{name}": estimate for name, estimate in _assess(predictions, later).items()}
     results = folder / "results"
     results.mkdir(exist_ok=True)
     (results / f"{split}_step{module.weights_step:07d}.json").write_text(
         json.dumps({name: asdict(estimate) for name, estimate in found.items()}, indent=2) + "\n"
     )
     return Result(found, folder, path, _one_sample(config, parts, split))
+
+
+def _assess(predictions: Path, chosen: Mapping[str, Evaluator]) -> dict[str, Estimate]:
+    """What evaluators find of each row is written beside the predictions, as `*.scored.jsonl`."""
+    rows = evaluators.scored(chosen, evaluators.read(predictions))
+    if int(os.environ.get("RANK", 0)) == 0:
+        evaluators.write(predictions.with_suffix(".scored.jsonl"), rows)
+    return evaluators.summarised(chosen, rows)
 
 
 def _one_sample(config: RunConfig, parts: Parts, split: str) -> Sample | None:

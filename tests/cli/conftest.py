@@ -90,6 +90,10 @@ def module_of(fake: Fake) -> ModuleType:
         for prompt in prompts or [""] * n:
             yield ModuleNamespace(prompt=prompt, text=f"<{prompt}>", ids=[4, 5], nfe=2, trace=fake.trace if trace else None)
 
+    def assess(config, predictions):
+        fake.note("assess", data=config.data.name, evaluators=config.data.evaluators, predictions=predictions)
+        return ModuleNamespace(metrics=fake.metrics, directory=predictions.parent, checkpoint=None)
+
     def prepare(config, family=None):
         fake.note("prepare", data=config.data)
         return {"train": {"rows": 10, "folder": "somewhere"}}
@@ -105,7 +109,7 @@ def module_of(fake: Fake) -> ModuleType:
         family = families.load(cfg.family.name)
         return composition.check(cfg, family), family
 
-    for function in (train, evaluate, generate, prepare, find, reopen):
+    for function in (train, evaluate, assess, generate, prepare, find, reopen):
         setattr(module, function.__name__, function)
     return module
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 
 def test_evaluating(xlm, fake, tmp_path):
     (tmp_path / "config.yaml").write_text("")
@@ -29,3 +31,19 @@ def test_what_is_no_run(xlm, fake):
 
 def test_a_split_that_cannot_be_measured(xlm, fake):
     assert xlm("eval", "x", "--split", "train").code == 2
+
+
+def test_measuring_a_file_of_predictions(xlm, fake, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    arguments = ("--data", "star_easy", "+data.evaluators.generative_perplexity={judge: gpt2}")
+    called = xlm("eval", "--predictions", file, *arguments)
+    expected = {"data": "star_easy", "evaluators": {"generative_perplexity": {"judge": "gpt2"}}, "predictions": file}
+    assert fake.calls == [("assess", expected)]
+    assert called.out == "metric     value\ntest/loss  1.5 ± 0.25\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--predictions", "x.jsonl"), ("latest", "--data", "star_easy")])
+def test_neither_a_run_nor_a_file(xlm, fake, arguments):
+    called = xlm("eval", *arguments)
+    assert called.code == 2
+    assert called.err.startswith("error: xlm eval takes a run, or --predictions with --data\nhint: ")

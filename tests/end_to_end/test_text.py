@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from xlm_core.config import TokenizerConfig
+from xlm_core.data import tokenizers
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WORDS = ["the cat sat on the mat", "a dog ran to the park", "birds sing in the old tree", "rain falls on every roof"]
@@ -29,8 +33,18 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory) -> Path:
+    """A small GPT-2 with random weights."""
+    folder = tmp_path_factory.mktemp("judge")
+    tokenizer = tokenizers.build(TokenizerConfig(kind="byte"), text_path=None)
+    tokenizer.save_pretrained(folder)
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2)).save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("family", ["ilm", "arlm"])
-def test_own_text_trains_evaluates_and_generates(xlm, text, family):
+def test_own_text_trains_evaluates_and_generates(xlm, text, judge, family):
     arguments = ["train", "-f", family, "-d", "text", f"data.path={text}", "--no-recipe", f"model={family}_tiny", *TINY]
     trained = json.loads(xlm(*arguments, "--json").stdout)["metrics"]
     evaluated = json.loads(xlm("eval", "latest", "--json").stdout)["metrics"]
@@ -38,6 +52,14 @@ def test_own_text_trains_evaluates_and_generates(xlm, text, family):
     assert evaluated["test/loss"]["stderr"] > 0
     if family == "arlm":
         assert evaluated["test/perplexity"]["value"] == pytest.approx(math.exp(evaluated["test/nll"]["value"]), rel=1e-4)
+        judged = f"+data.evaluators.generative_perplexity={{judge: {judge}, device: cpu}}"
+        during = json.loads(xlm("eval", "latest", "--json", "+data.predict.test=6", judged).stdout)["metrics"]
+        (file,) = text.parent.glob("runs/*/*/*/predictions/test_*[0-9].jsonl")
+        later = json.loads(xlm("eval", "--predictions", str(file), "--data", "text", "--json", judged).stdout)["metrics"]
+        assert later == {name: during[f"test/{name}"] for name in later}
+        scored = [json.loads(line) for line in file.with_suffix(".scored.jsonl").read_text().splitlines()]
+        nll, tokens = (sum(row[key] or 0 for row in scored) for key in ("judge_nll", "judge_tokens"))
+        assert later["generative_perplexity"]["value"] == pytest.approx(math.exp(nll / tokens))
     hot = {
         "arlm": ["predictor.token.temperature=1"],
         "ilm": ["predictor.token.temperature=1", "predictor.gap.temperature=1", "predictor.stop_threshold=1.1"],

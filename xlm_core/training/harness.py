@@ -53,6 +53,8 @@ class Harness(LightningModule):
         self.seed, self.traces = seed, traces
         self.estimates: dict[str, Estimate] = {}
         """The results of the last evaluation."""
+        self.predictions: list[Path] = []
+        """The files that it wrote."""
         self.weights_step: int | None = None
         """The step that loaded weights are from, where they do not come from this trainer."""
         self._meters: dict[str, RatioMeter] = {}
@@ -163,6 +165,8 @@ class Harness(LightningModule):
         if self.trainer.is_global_zero:
             for writer in self._writers.values():
                 join(writer.path, self.trainer.world_size)
+        self.trainer.strategy.barrier()
+        self.predictions = [writer.path for writer in self._writers.values()]
         self._writers.clear()
 
     def _joined(self) -> Iterator[tuple[str, Estimate]]:

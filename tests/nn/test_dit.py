@@ -210,3 +210,15 @@ def test_bfloat16_autocast_is_close():
 def test_impossible_sizes_are_refused(changes):
     with pytest.raises(ConfigError, match="model"):
         build(**changes)
+
+
+def test_initial_weights_have_the_deviation_that_is_asked_for():
+    torch.manual_seed(0)
+    cfg = DiTConfig(dim=64, layers=2, heads=2, learned_positions=100, conv_reach=1, init_std=0.1)
+    model = DiT(cfg, vocab_size=200)
+    block = model.blocks[1]
+    for weight in (model.embedding.weight, model.places.weight, model.convolution.mix.weight, block.mlp[0].weight):
+        assert weight.std().item() == pytest.approx(0.1, rel=0.05)
+    for weight in (block.attention.out.weight, block.mlp[2].weight):
+        assert weight.std().item() == pytest.approx(0.1 / 4**0.5, rel=0.05)
+    assert not any(part.weight.any() for part in (model.modulation, model.head, model.final_norm.modulation))

@@ -120,16 +120,17 @@ class DiT(nn.Module):
         self.embedding = nn.Embedding(vocab_size, cfg.dim)
         self.convolution = EmbeddingConvolution(cfg.dim, cfg.conv_reach) if cfg.conv_reach else None
         self.places = nn.Embedding(cfg.learned_positions, cfg.dim) if cfg.learned_positions else None
+        self.condition = ConditionEmbedding(cfg.conditioning_dim)
+        self.modulation = zeroed(nn.Linear(cfg.conditioning_dim, cfg.layers * 6 * cfg.dim))
         self.blocks = nn.ModuleList(DiTBlock(cfg) for _ in range(cfg.layers))
+        self.final_norm = ModulatedNorm(cfg.dim, cfg.conditioning_dim)
+        self.head = zeroed(nn.Linear(cfg.dim, vocab_size, bias=False))
         for table in (self.embedding, self.places):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
         if cfg.init_std is not None:
-            initialise(self, residual_layers=2 * cfg.layers, std=cfg.init_std)
-        self.condition = ConditionEmbedding(cfg.conditioning_dim)
-        self.modulation = zeroed(nn.Linear(cfg.conditioning_dim, cfg.layers * 6 * cfg.dim))
-        self.final_norm = ModulatedNorm(cfg.dim, cfg.conditioning_dim)
-        self.head = zeroed(nn.Linear(cfg.dim, vocab_size, bias=False))
+            for part in filter(None, (self.embedding, self.places, self.convolution, self.blocks)):
+                initialise(part, residual_layers=2 * cfg.layers, std=cfg.init_std)
 
     def forward(
         self,

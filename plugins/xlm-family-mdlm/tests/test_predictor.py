@@ -26,6 +26,7 @@ PROMPTS = [[7, 8, 9, 12], [7], [], [10, 10], [3, 8, 3], [11, 9, 12, 8, 8]]
 HOLES = [[7, M, 9, M], [M, M, M, M, M, M], [8, 8], [M], [7, 7, M, 7, M, 7]]
 SAMPLERS = {
     "first_hitting": {"sampler": "first_hitting"},
+    "surest": {"sampler": "first_hitting", "order": "prob_diff"},
     "one step": {"sampler": "ancestral", "steps": 1},
     "ancestral": {"sampler": "ancestral", "steps": 6},
     "greedy end": {"sampler": "ancestral", "steps": 4, "last_step": "greedy"},
@@ -79,6 +80,44 @@ def infill(batch_of):
 
 def _written(prediction):
     return [[token for token in row if token != P] for row in prediction.ids.tolist()]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("order", ["top_prob", "prob_diff", "entropy"])
+def test_the_surest_column_comes_first(build_network, predictor, specials, seq2seq, order, timed):
+    """One row at a time, through SUBS, with the confidences written out."""
+    network = build_network(time_conditioning=timed)
+    prediction = predictor(network, token=GREEDY, order=order).predict(seq2seq, seed=3, trace=True)
+    sureness = {
+        "top_prob": lambda law: law.max(),
+        "prob_diff": lambda law: law.sort().values[-1] - law.sort().values[-2],
+        "entropy": lambda law: sum(p * p.log() for p in law if p > 0),
+    }[order]
+    orders = []
+    for n, prompt in enumerate(PROMPTS):
+        row, start, events = [*prompt, specials.bos, *[M] * 7], len(prompt) + 1, []
+        while True:
+            stops = [c for c in range(start, len(row)) if row[c] in (E, P)]
+            end = stops[0] + (row[stops[0]] == E) if stops else len(row)
+            waiting = [c for c in range(end) if row[c] == M]
+            if not waiting:
+                break
+            laws = network(torch.tensor([row[:end]]), None, torch.tensor([len(waiting) / 7]))[0].exp()
+            laws[:, [1, 2, 4, 5, 6]] = 0
+            if E in row[start:end]:
+                laws[:, [P, E]] = 0
+            laws = laws / laws.sum(-1, keepdim=True)
+            column = max(waiting, key=lambda c: float(sureness(laws[c])))
+            row[column] = int(laws[column].argmax())
+            events.append((column - start, row[column]))
+        answer = [token for token in row[start:end] if token >= 7]
+        assert _written(prediction)[n] == answer
+        assert prediction.nfe[n] == len(events)
+        kept = [event for event in events if event[0] < len(answer)]
+        assert [(event.position, event.token) for event in prediction.traces[n].events] == kept
+        orders.append([position for position, _ in kept])
+    assert any(order != sorted(order) for order in orders)
 
 
 @torch.no_grad()
@@ -354,6 +393,8 @@ def test_rare_tokens_are_drawn_as_often_as_they_should(tokenizer, specials, batc
         {"max_new_tokens": 0},
         {"stride": 0},
         {"last_step": "skip"},
+        {"order": "surest"},
+        {"order": "entropy", "sampler": "ancestral"},
         {"remask": RemaskConfig(strategy="conf")},
         {"remask": RemaskConfig(eta=1.5)},
         {"remask": RemaskConfig(begin=0.2, end=0.5)},

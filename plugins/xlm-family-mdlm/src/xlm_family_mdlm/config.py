@@ -54,6 +54,9 @@ class PredictorConfig:
     sampler: str = "first_hitting"
     """first_hitting: one token at a time, at the times of the continuous process; ancestral: `steps` steps of equal time;
     remask: ancestral, and visible tokens may be masked again."""
+    order: str = "random"
+    """first_hitting: which column is next. random, as in the process; or the one of which the network is surest by top_prob,
+    prob_diff or entropy, which samples another law and is often right more often."""
     steps: int = 128
     """ancestral and remask."""
     schedule: str = "log_linear"

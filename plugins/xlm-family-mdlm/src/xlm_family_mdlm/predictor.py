@@ -10,6 +10,7 @@ from xlm_core.canvas import Specials
 from xlm_core.errors import ConfigError
 from xlm_core.noise.schedules import schedule
 from xlm_core.protocols import Prediction, Tokenizer
+from xlm_core.sampling.confidence import ORDERS
 from xlm_core.sampling.random import RowRandom
 from xlm_core.trace import Recorder
 from xlm_family_mdlm.collator import MdlmBatch
@@ -17,7 +18,7 @@ from xlm_family_mdlm.config import PredictorConfig
 from xlm_family_mdlm.denoiser import Denoiser, Words
 from xlm_family_mdlm.model import MdlmModel
 from xlm_family_mdlm.remasking import check, remasking, steps
-from xlm_family_mdlm.unmasking import ancestral, first_hitting
+from xlm_family_mdlm.unmasking import ancestral, first_hitting, surest
 from xlm_family_mdlm.window import Answers, Window
 
 STREAM = 2
@@ -61,7 +62,9 @@ class MdlmPredictor:
 
     def _fill(self, window: Window, denoiser: Denoiser, random: RowRandom) -> None:
         cfg, greedy = self.cfg, self.cfg.last_step == "greedy"
-        if cfg.sampler == "first_hitting":
+        if cfg.sampler == "first_hitting" and cfg.order != "random":
+            surest(window, denoiser, random, self.schedule, cfg.order)
+        elif cfg.sampler == "first_hitting":
             first_hitting(window, denoiser, random, self.schedule)
         elif cfg.sampler == "ancestral":
             ancestral(window, denoiser, random, self.schedule, cfg.steps, greedy=greedy)
@@ -74,9 +77,12 @@ class MdlmPredictor:
 
 
 def _check(cfg: PredictorConfig) -> None:
-    for name, known in (("sampler", SAMPLERS), ("last_step", ("sample", "greedy"))):
+    for name, known in (("sampler", SAMPLERS), ("order", ORDERS), ("last_step", ("sample", "greedy"))):
         if getattr(cfg, name) not in known:
             raise ConfigError(f"predictor.{name}={getattr(cfg, name)!r} is unknown", f"One of {', '.join(known)}.")
+    if cfg.order != "random" and cfg.sampler != "first_hitting":
+        hint = "Set predictor.sampler=first_hitting, or predictor.order=random."
+        raise ConfigError(f"predictor.order={cfg.order} is not for the sampler {cfg.sampler}", hint)
     for name in ("steps", "max_new_tokens", "stride"):
         value = getattr(cfg, name)
         if value is not None and value < 1:

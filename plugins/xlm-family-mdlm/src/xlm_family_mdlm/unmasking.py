@@ -25,6 +25,24 @@ def first_hitting(window: Window, denoiser: Denoiser, random: RowRandom, schedul
     _reveal(window, denoiser, random, level, schedule.inverse(level))
 
 
+def surest(window: Window, denoiser: Denoiser, random: RowRandom, schedule: Schedule, order: str) -> None:
+    """Reveal one column an evaluation: the one of which the network is surest (Kim et al., 2025, arXiv 2502.06768).
+
+    A network that reads the time is told that the noise level is the share of columns that are masked.
+
+    Args:
+        order: a confidence of `xlm_core.sampling.confidence`.
+    """
+    uniform = random.uniform(1, (window.ids.shape[1],))
+    free = window.free.sum(-1).clamp(min=1)
+    while True:
+        waiting = denoiser.masked(window) & denoiser.readable(window)
+        if not bool(waiting.any()):
+            return
+        noise = waiting.sum(-1).double() / free
+        denoiser.fill(window, waiting, Moment(schedule.inverse(noise), noise), uniform, order)
+
+
 def ancestral(window: Window, denoiser: Denoiser, random: RowRandom, schedule: Schedule, steps: int, *, greedy: bool) -> None:
     """Reveal columns in `steps` steps of equal time; those of one step are drawn independently of each other.
 

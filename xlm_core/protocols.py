@@ -53,6 +53,9 @@ class Batch(TypedDict, total=False):
     """(B, L) bool."""
     target_ids: Tensor
     """(B, T) int64. In `predict`: the true answer without special tokens, right-padded; absent where there is none."""
+    prompt_ids: Tensor
+    """(B, P) int64. In `predict`: the examples' `prompt_ids`, right-padded; absent where there are none. Core adds it, for
+    metrics."""
 
 
 @dataclass(frozen=True)

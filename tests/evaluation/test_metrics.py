@@ -10,9 +10,11 @@ import torch
 from xlm_core.errors import ConfigError
 from xlm_core.evaluation import metrics
 from xlm_core.protocols import Prediction
+from xlm_core.tasks import sudoku
 
 PAD = 0
-TOKENIZER = types.SimpleNamespace(pad_token_id=PAD)
+MASK = 2
+TOKENIZER = types.SimpleNamespace(pad_token_id=PAD, mask_token_id=MASK)
 
 
 def measure(metric, ids: list[list[int]], target: list[list[int]]) -> dict[str, list[float]]:
@@ -45,6 +47,25 @@ def test_token_accuracy_of_an_empty_target_is_not_nan_in_the_mean():
     assert ratio.total.tolist() == [1, 0]
 
 
+def test_hole_accuracy_counts_holes_and_is_not_raised_by_what_was_given():
+    prompt = torch.tensor([[5, MASK, MASK], [MASK, 6, 7], [5, 6, 7], [MASK, MASK, MASK]])
+    target = torch.tensor([[5, 6, 7], [5, 6, 7], [5, 6, 7], [5, 6, 7]])
+    ids = torch.tensor([[5, 6, 8], [9, 6, 7], [5, 6, 7], [5, PAD, PAD]])
+    batch = {"prompt_ids": prompt, "target_ids": target}
+    ratio = metrics.hole_accuracy(Prediction(ids, torch.ones(4)), batch, TOKENIZER)["hole_accuracy"]
+    assert ratio.total.tolist() == [1, 0, 0, 1]
+    assert ratio.count.tolist() == [2, 1, 0, 3]
+    wide = torch.nn.functional.pad(ids, (0, 2), value=9)
+    assert metrics.hole_accuracy(Prediction(wide, torch.ones(4)), batch, TOKENIZER)["hole_accuracy"].count.tolist() == [
+        2,
+        1,
+        0,
+        3,
+    ]
+    with pytest.raises(ConfigError, match="prompt"):
+        metrics.hole_accuracy(Prediction(ids, torch.ones(4)), {"target_ids": target}, TOKENIZER)
+
+
 def test_lengths():
     found = measure(metrics.length, [[5, 6, PAD], [5, 6, 7]], [[5, PAD], [5, 6]])
     assert found == {"length": [2, 3], "target_length": [1, 2]}
@@ -59,6 +80,7 @@ def test_a_metric_that_needs_targets_says_so_without_them():
 def test_names_resolve_and_unknown_ones_are_config_errors():
     found = metrics.resolve(["exact_match", "xlm_core.evaluation.metrics.length"])
     assert found == [metrics.nfe, metrics.exact_match, metrics.length]
+    assert metrics.resolve(["xlm_core.tasks.sudoku.valid"])[1] is sudoku.valid
     for name in ("exact_mach", "no.such.module.metric"):
         with pytest.raises(ConfigError, match=name):
             metrics.resolve([name])

@@ -31,6 +31,16 @@ def token_accuracy(prediction: Prediction, batch: Batch, tokenizer: Tokenizer) -
     return {"token_accuracy": Ratio(((ids == target) & real).sum(-1).double(), real.sum(-1).double())}
 
 
+def hole_accuracy(prediction: Prediction, batch: Batch, tokenizer: Tokenizer) -> dict[str, Ratio]:
+    """infill: share of the holes that got the target's token. What was given is not counted."""
+    ids, target = _aligned(prediction, batch, tokenizer)
+    if "prompt_ids" not in batch:
+        raise ConfigError("a metric looks at the prompt, but the data have none", "Take it out of data.metrics.")
+    prompt = batch["prompt_ids"]
+    hole = torch.nn.functional.pad(prompt == tokenizer.mask_token_id, (0, ids.shape[1] - prompt.shape[1]))
+    return {"hole_accuracy": Ratio(((ids == target) & hole).sum(-1).double(), hole.sum(-1).double())}
+
+
 def length(prediction: Prediction, batch: Batch, tokenizer: Tokenizer) -> dict[str, Ratio]:
     """Tokens of the answer, and of the target where there is one."""
     found = {"length": prediction.ids}

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from xlm_core.errors import ConfigError
 from xlm_core.evaluation.evaluators import Row
+from xlm_core.evaluation.evaluators.judges import Judge, Reader
 from xlm_core.evaluation.statistics import Estimate, RatioMeter, mean
 from xlm_core.protocols import Ratio
 
+VARIETY = ("entropy", "distinct_1", "distinct_2", "distinct_3")
+
 
 class GenerativePerplexity:
-    """The texts as a judge reads them: its tokens, without any special token of its own. The first token is given, not scored.
+    """The texts as a judge reads them. The first token is given, not scored.
 
     Metrics, each with the number of texts of at least two tokens:
 
@@ -26,12 +28,7 @@ class GenerativePerplexity:
     * `entropy`: of a text's tokens, in nats; `distinct_1` .. `distinct_3`: its different n-grams over all its n-grams.
     * `judged`: the share of texts that were long enough.
 
-    Args:
-        judge: a causal language model, as a Hub name or a local folder. Only safetensors are read and no code of it is run.
-        revision: of a Hub name.
-        max_length: most tokens of a text that are read.
-        batch_tokens: at most so many tokens, padding included, in one forward pass.
-        device: auto takes a GPU where there is one.
+    Arguments are those of `xlm_core.evaluation.evaluators.judges.Judge`.
     """
 
     def __init__(
@@ -42,21 +39,17 @@ class GenerativePerplexity:
         batch_tokens: int = 4096,
         device: str = "auto",
     ) -> None:
-        self.judge, self.revision = judge, revision
-        self.max_length, self.batch_tokens = max_length, batch_tokens
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.judge = Judge(judge, revision, max_length, batch_tokens, device)
 
     def score(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """`judge_nll` in nats, summed over the scored tokens, or None; `judge_tokens`, how many; entropy and distinct-n."""
-        model, tokenizer = self._load()
-        ids = [tokenizer(row["text"], add_special_tokens=False)["input_ids"][: self.max_length] for row in rows]
-        found: list[dict[str, Any]] = [
-            {"judge_nll": None, "judge_tokens": max(0, len(tokens) - 1), **_variety(tokens)} for tokens in ids
+        reader = self.judge.load()
+        ids = reader.ids([row["text"] for row in rows])
+        nll = _nll(reader, ids)
+        return [
+            {"judge_nll": nll.get(place), "judge_tokens": max(0, len(tokens) - 1), **variety(tokens)}
+            for place, tokens in enumerate(ids)
         ]
-        for places in self._batches([len(tokens) for tokens in ids]):
-            for place, nll in zip(places, self._nll(model, [ids[place] for place in places]), strict=True):
-                found[place]["judge_nll"] = nll
-        return found
 
     def summarise(self, rows: Sequence[Row]) -> dict[str, Estimate]:
         judged = [row for row in rows if row["judge_nll"] is not None]
@@ -71,55 +64,28 @@ class GenerativePerplexity:
         assert corpus is not None
         metrics["generative_perplexity"] = corpus.exp()
         columns = {"generative_perplexity_mean": (nll / tokens).exp().tolist()}
-        columns |= {name: [row[name] for row in judged] for name in ("entropy", "distinct_1", "distinct_2", "distinct_3")}
+        columns |= {name: [row[name] for row in judged] for name in VARIETY}
         return metrics | {name: known for name, values in columns.items() if (known := mean(values)) is not None}
-
-    def _load(self) -> tuple[Any, Any]:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.judge, revision=self.revision, trust_remote_code=False)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                self.judge, revision=self.revision, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
-        except (OSError, ValueError) as error:
-            hint = f"data.evaluators.generative_perplexity.judge is a Hub name or a local folder. {error}".splitlines()[0]
-            raise ConfigError(f"the judge {self.judge!r} cannot be loaded", hint) from error
-        limit = getattr(model.config, "max_position_embeddings", None)
-        self.max_length = min(self.max_length, limit or self.max_length)
-        return model.to(self.device).eval(), tokenizer
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Places of texts of similar length, the longest first, so that a batch that does not fit fails at once."""
-        batch: list[int] = []
-        for place in sorted((i for i, length in enumerate(lengths) if length > 1), key=lambda i: -lengths[i]):
-            if batch and (len(batch) + 1) * lengths[batch[0]] > self.batch_tokens:
-                yield batch
-                batch = []
-            batch.append(place)
-        if batch:
-            yield batch
-
-    @torch.inference_mode()
-    def _nll(self, model: Any, ids: Sequence[Sequence[int]]) -> list[float]:
-        """Of each text, summed over its tokens but the first. Padding is on the right, where a causal model never looks."""
-        width = max(map(len, ids))
-        padded = torch.tensor([[*tokens, *[0] * (width - len(tokens))] for tokens in ids], device=self.device)
-        lengths = torch.tensor([len(tokens) for tokens in ids], device=self.device)
-        real = torch.arange(width, device=self.device) < lengths[:, None]
-        logits = model(input_ids=padded, attention_mask=real.long(), use_cache=False).logits[:, :-1]
-        nll = F.cross_entropy(logits.float().transpose(1, 2), padded[:, 1:], reduction="none")
-        sums: list[float] = nll.double().masked_fill(~real[:, 1:], 0).sum(-1).tolist()
-        return sums
 
 
 evaluator = GenerativePerplexity
 
 
-def _variety(tokens: Sequence[int]) -> dict[str, float | None]:
+def variety(tokens: Sequence[int]) -> dict[str, float | None]:
     """Unigram entropy in nats, and the share of n-grams that differ; None for a text that is too short to have any."""
     total = len(tokens)
     entropy = -sum(c / total * math.log(c / total) for c in Counter(tokens).values()) if total else None
     grams = {n: list(zip(*(tokens[i:] for i in range(n)), strict=False)) for n in (1, 2, 3)}
     distinct = {f"distinct_{n}": len(set(found)) / len(found) if found else None for n, found in grams.items()}
     return {"entropy": entropy, **distinct}
+
+
+@torch.inference_mode()
+def _nll(reader: Reader, ids: Sequence[Sequence[int]]) -> dict[int, float]:
+    """Of each text of at least two tokens, by its place, summed over its tokens but the first."""
+    found: dict[int, float] = {}
+    for places, tokens_BL, real_BL in reader.batches([tokens if len(tokens) > 1 else [] for tokens in ids]):
+        logits = reader.model(input_ids=tokens_BL, attention_mask=real_BL.long(), use_cache=False).logits[:, :-1]
+        nll = F.cross_entropy(logits.float().transpose(1, 2), tokens_BL[:, 1:], reduction="none")
+        found |= zip(places, nll.double().masked_fill(~real_BL[:, 1:], 0).sum(-1).tolist(), strict=True)
+    return found

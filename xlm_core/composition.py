@@ -32,6 +32,7 @@ from xlm_core.errors import CheckpointError, ConfigError, Interrupted, XlmError
 from xlm_core.families import PARTS, Family
 from xlm_core.hookspecs import hookimpl
 from xlm_core.schema import check as check
+from xlm_core.schema import check_training as check_training
 from xlm_core.schema import has_target, keys, similar
 from xlm_core.schema import to_yaml as to_yaml
 from xlm_core.searchpath import Source

@@ -45,6 +45,9 @@ class SplitConfig:
     """The part of its rows that is used, as the fractions where it starts and ends."""
     rows: Optional[int] = None
     """At most so many rows, from the first."""
+    shuffle: Optional[int] = None
+    """Permute all rows before the share is taken, as `train_test_split` of Hugging Face's `datasets` does with this seed. The
+    edges of the share are rounded up then, as there, so that [0.0, 0.05] is the test set of `test_size=0.05`."""
 
 
 @dataclass
@@ -52,7 +55,7 @@ class TokenizerConfig:
     """How text becomes ids. Every tokenizer gets all seven special tokens."""
 
     kind: str = MISSING
-    """pretrained, numbers, words, byte or char."""
+    """pretrained, numbers, words, byte, char or smiles."""
     name: Optional[str] = None
     """pretrained: a Hub name or a local folder. No code from either is run."""
     revision: Optional[str] = None
@@ -144,6 +147,8 @@ class SchedulerConfig:
     warmup_steps: int = 1000
     final: float = 0.0
     """linear and cosine: the fraction of `optimizer.lr` at the last step."""
+    cycles: int = 1
+    """cosine: begin anew from `optimizer.lr` so many times, at equal distances; each cycle goes down to `final`."""
 
 
 @dataclass

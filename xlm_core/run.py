@@ -120,7 +120,7 @@ def harness(config: RunConfig, family: Family, parts: Parts, folder: Path) -> Ha
 
 
 def train(config: RunConfig, family: Family, directory: Path, resume: Path | None = None) -> Result:
-    """Train, then measure the test split with the best checkpoint.
+    """Train, then measure the test split with the best checkpoint. With trainer.max_steps=0, measure the weights as they are.
 
     Args:
         directory: the run folder; made when it does not exist.
@@ -129,6 +129,7 @@ def train(config: RunConfig, family: Family, directory: Path, resume: Path | Non
     Raises:
         Interrupted: a signal stopped it, after a checkpoint.
     """
+    composition.check_training(config)
     later = evaluators.build(config.data.evaluators)  # what one of them lacks shows now, and not when training is done
     start = checkpoints.newest(resume / "checkpoints") if resume else None
     saved = tokenizers.load(resume / "tokenizer") if resume else None
@@ -140,6 +141,8 @@ def train(config: RunConfig, family: Family, directory: Path, resume: Path | Non
     module = harness(config, family, parts, directory / "predictions")
     if config.trainer.compile:
         _compile(parts.model)
+    if config.trainer.max_steps == 0:
+        return _measure(config, module, parts, directory, None, "test", later)
     fitter = trainer.fitter(config, directory)
     with environment.log_to(directory / "train.log"):
         fitter.fit(module, datamodule=parts.data, ckpt_path=start, weights_only=True)
@@ -284,9 +287,16 @@ def _open(directory: Path, config: RunConfig, family: Family, parts: Parts) -> N
 
 
 def _measure(
-    config: RunConfig, module: Harness, parts: Parts, folder: Path, path: Path, split: str, later: Mapping[str, Evaluator]
+    config: RunConfig,
+    module: Harness,
+    parts: Parts,
+    folder: Path,
+    path: Path | None,
+    split: str,
+    later: Mapping[str, Evaluator],
 ) -> Result:
-    checkpoints.load_weights(module, path)
+    if path:
+        checkpoints.load_weights(module, path)
     evaluator = trainer.evaluator(config.trainer, folder)
     run = evaluator.test if split == "test" else evaluator.validate
     run(module, datamodule=parts.data, verbose=False)
@@ -295,7 +305,7 @@ def _measure(
         found |= {f"{split}/{name}": estimate for name, estimate in _assess(predictions, later).items()}
     results = folder / "results"
     results.mkdir(exist_ok=True)
-    (results / f"{split}_step{module.weights_step:07d}.json").write_text(
+    (results / f"{split}_step{module.weights_step or 0:07d}.json").write_text(
         json.dumps({name: asdict(estimate) for name, estimate in found.items()}, indent=2) + "\n"
     )
     return Result(found, folder, path, _one_sample(config, parts, split))

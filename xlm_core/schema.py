@@ -82,6 +82,18 @@ def _check_family(config: RunConfig, family: Family) -> None:
         raise ConfigError(f"the family {name} does not learn from packed rows", hint)
 
 
+def check_training(config: RunConfig) -> None:
+    """Say that the data cannot be trained on, where they have no such split. A network can still be measured on them.
+
+    Raises:
+        ConfigError: there is no split `train`, and there are steps to train.
+    """
+    data = config.data
+    if "train" not in data.splits and config.trainer.max_steps > 0:
+        hint = f"Train on other data, then `xlm eval RUN data={data.name}`; trainer.max_steps=0 measures weights as they are."
+        raise ConfigError(f"{data.name} has no split train, only {', '.join(data.splits)}", hint)
+
+
 def _key_error(error: OmegaConfBaseException, schema: DictConfig) -> ConfigError:
     key = str(error.full_key or "")
     if isinstance(error, ConfigKeyError):

@@ -10,7 +10,7 @@ from xlm_core.errors import CheckpointError, ConfigError, DataError, FamilyError
     [
         (["trian"], "No such command 'trian'"),
         (["train", "--prest", "cpu"], "No such option: --prest"),
-        (["eval"], "Missing argument"),
+        (["eval"], "takes a run, or --predictions with --data"),
         (["generate", "run", "-n", "many"], "Invalid value for '-n'"),
         (["train", "--family", "toy"], "train needs --family and --data"),
     ],

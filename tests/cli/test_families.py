@@ -33,3 +33,37 @@ def test_showing_a_broken_one(xlm, site):
     called = xlm("families", "show", "bad")
     assert called.code == 3
     assert "family 'bad' (xlm-family-bad 1.2.3) does not import" in called.err
+
+
+def test_checking_one_that_is_sick(xlm, site):
+    """The toy's files are sound, and its parts are lists."""
+    package = site.install("toy")
+    site.write(f"{package}/conformance.py", "expected_failures = {'imports_are_light': 'in a hurry'}\n")
+    called = xlm("families", "check", "toy")
+    assert (called.code, called.err) == (3, "")
+    lines = dict(line.split(maxsplit=1) for line in called.out.splitlines())
+    assert lines["imports_are_light"].startswith("failed: declared to fail because 'in a hurry', it is ok")
+    assert lines["configs_compose"] == "ok"
+    assert lines["parts_build"].startswith("failed: AttributeError: 'list' object")
+    assert lines["traces_replay"] == "not applicable: the parts of the family do not build"
+
+
+def test_checking_in_json(xlm, monkeypatch):
+    from xlm_core.testing import report
+
+    monkeypatch.setattr(report, "CHECKS", report.CHECKS[:2])
+    called = xlm("families", "check", "arlm", "--json")
+    found = json.loads(called.out)
+    assert (called.code, found["name"], found["passed"]) == (0, "arlm", True)
+    assert [(row["check"], row["status"]) for row in found["checks"]] == [
+        ("imports_are_light", "ok"),
+        ("configs_are_prefixed", "ok"),
+    ]
+    assert set(found["checks"][0]) == {"check", "status", "reason", "seconds"}
+
+
+def test_checking_one_that_does_not_import(xlm, site):
+    site.install("bad", init="raise RuntimeError('no libcudart.so')")
+    called = xlm("families", "check", "bad")
+    assert (called.code, called.out) == (3, "")
+    assert "family 'bad' (xlm-family-bad 1.2.3) does not import" in called.err

@@ -81,6 +81,19 @@ def test_slips_stop_before_a_run_folder_is_made(train, fake, arguments, code, me
     assert not Path("runs").exists()
 
 
+def test_data_without_a_training_split_are_refused_unless_there_is_nothing_to_train(train, fake, mine):
+    words = (mine / "data" / "words.yaml").read_text()
+    (mine / "data" / "asked.yaml").write_text(words.replace("words", "asked").replace("train: {}, ", ""))
+    called = train("--data", "asked")
+    assert called.code == 2
+    assert called.err.splitlines()[0] == "error: asked has no split train, only test"
+    assert "xlm eval RUN data=asked" in called.err
+    assert fake.calls == []
+    assert not Path("runs").exists()
+    assert train("--data", "asked", "trainer.max_steps=0").code == 0
+    assert fake.calls[0][1]["config"].data.name == "asked"
+
+
 def test_printing_the_config(train, fake):
     called = train("--cfg", "job", "model.dim=16")
     printed = yaml.safe_load(called.out)

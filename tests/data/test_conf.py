@@ -1,5 +1,6 @@
 """The data and tokenizer configs compose under a primary config, which lists `tokenizer` before `data`."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from xlm_core.config import DebugConfig, RunConfig
 from xlm_core.data import tokenizers
 from xlm_core.data.dotted import resolve
 from xlm_core.data.module import DataModule
+from xlm_core.evaluation import metrics
 
 CONF = Path(xlm_core.__file__).parent / "conf"
 PRIMARY = """
@@ -25,7 +27,10 @@ hydra:
   searchpath: [pkg://xlm_core.conf]
 """
 DATA = sorted(file.stem for file in (CONF / "data").glob("*.yaml"))
-SHIPPED = {"star_easy", "star_medium", "star_hard", "lm1b", "text"}
+PUZZLES = {"sudoku_easy", "sudoku_easy_order", "sudoku_medium", "sudoku_hard", "queens", "queens_10", "coloring", "coloring_10"}
+EVALUATED = {"gsm8k", "math500", "safe_fragment"}
+DOWNLOADED = {"owt", "owt_packed", "uniref50", "uniref50_packed", "qm9", "safe", "tinygsm", "sudoku", "sudoku_extreme"}
+SHIPPED = EVALUATED | DOWNLOADED | {"star_easy", "star_medium", "star_hard", "lm1b", "text", "cfg", "arithmetic"} | PUZZLES
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +58,12 @@ def test_every_data_config_composes_and_names_what_exists(name, composed):
     data, tokenizer = composed(f"data={name}")
     assert data.name == name
     assert data.title
-    assert {"train", "validation", "test"} <= set(data.splits)
+    assert set(data.splits) == ({"test"} if name in EVALUATED else {"train", "validation", "test"})
     assert tokenizer.kind
     for function in (data.preprocess, data.source.function):
         if function:
             resolve(function)
+    assert metrics.resolve(data.metrics)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +83,27 @@ def test_every_data_config_composes_and_names_what_exists(name, composed):
 def test_a_data_set_chooses_its_tokenizer_and_the_command_line_overrides_it(overrides, kind, size, composed):
     _, tokenizer = composed(*overrides)
     assert (tokenizer.kind, tokenizer.size) == (kind, size)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_what_downloads_says_so_and_names_its_revision_and_licence(name, composed):
+    data, _ = composed(f"data={name}")
+    assert data.download == (data.source.kind == "hub")
+    if data.download:
+        assert data.source.name
+        assert data.source.revision
+        assert data.licence
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_nothing_is_chosen_on_the_test_set(name, composed):
+    """No two splits have a row in common, as far as the config divides them; but two of `text`, as it says, are the same."""
+    data, _ = composed(f"data={name}")
+    used = sorted((split.source, *split.share) for split in data.splits.values() if (name, split.share[0]) != ("text", 0.95))
+    for (source, _, stop), (other, start, _) in itertools.pairwise(used):
+        assert source != other or stop <= start
+    for source in {split.source for split in data.splits.values()}:
+        assert len({split.shuffle for split in data.splits.values() if split.source == source}) == 1
 
 
 def test_the_default_tokenizer_of_lm1b():
@@ -104,6 +131,34 @@ def test_star_graphs_are_prepared_and_loaded_as_configured(difficulty, composed,
         assert (len(prompt), len(target)) <= (data.prompt_length, data.length)
         edges = set(zip(prompt[:-2:2], prompt[1:-2:2], strict=True))
         assert set(zip(target[::2], target[1::2], strict=True)) <= edges
+
+
+SMALL = {
+    "cfg": [],
+    "sudoku_easy": ["train=60", "validation=10", "test=20"],
+    "sudoku_easy_order": ["train=60", "validation=10", "test=20"],
+    "queens": ["most=3"],
+    "coloring": ["train=60", "validation=10", "test=20"],
+    "coloring_10": ["train=60", "validation=10", "test=20"],
+    "arithmetic": ["train=60", "validation=10", "test=20"],
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_generated_rows_fit_and_their_tokens_are_known(name, composed, tmp_path):
+    overrides = [f"data.source.arguments.{override}" for override in SMALL[name]]
+    overrides += [f"data.splits.{split}.rows=10" for split in ("train", "validation", "test")]
+    data, choice = composed(f"data={name}", *overrides)
+    tokenizer = tokenizers.build(choice)
+    module = prepared(data, tokenizer, tmp_path)
+    rows = [row for batch in module.test_dataloader()[0] for row in batch]
+    assert len(rows) == 10
+    for row in rows:
+        assert tokenizer.unk_token_id not in row["input_ids"]
+        assert 0 < len(row["input_ids"]) <= data.length
+        if data.layout == "infill":
+            assert len(row["input_ids"]) == data.length
+            assert (row["prompt_ids"] == tokenizer.mask_token_id).any()
 
 
 def test_text_goes_from_a_file_to_rows(composed, tmp_path):

@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -114,10 +115,46 @@ def test_a_function_gives_rows(returned, streaming, tmp_path, user_module):
     assert texts(config, "test", tmp_path, streaming=streaming) == ["held_out 0", "held_out 1"]
 
 
-def test_a_stream_has_no_shares(tmp_path):
+@pytest.mark.parametrize("rows", [40, 41, 59, 60, 133])
+@pytest.mark.parametrize("size", [0.05, 0.07])
+def test_a_shuffled_share_is_what_train_test_split_gives(rows, size, tmp_path):
+    write(tmp_path, a=range(rows))
+    published = datasets.Dataset.from_dict({"text": [str(n) for n in range(rows)]}).train_test_split(test_size=size, seed=7)
+    splits = {
+        "train": SplitConfig(share=[size, 1.0], shuffle=7),
+        "validation": SplitConfig(share=[0.02, size], shuffle=7),
+        "test": SplitConfig(share=[0.0, 0.02], shuffle=7),
+    }
+    found = {name: texts(local(tmp_path / "a.txt", splits), name, tmp_path) for name in splits}
+    assert found["train"] == published["train"]["text"][:]
+    assert found["test"] + found["validation"] == published["test"]["text"][:]
+
+
+def test_rows_are_counted_after_the_shuffle(tmp_path):
+    write(tmp_path, a=range(20))
+    published = datasets.Dataset.from_dict({"text": [str(n) for n in range(20)]}).shuffle(seed=3)["text"][:]
+    split = {"train": SplitConfig(share=[0.5, 1.0], shuffle=3, rows=4)}
+    assert texts(local(tmp_path / "a.txt", split), "train", tmp_path) == published[10:14]
+
+
+@pytest.mark.parametrize("split", [SplitConfig(share=[0.0, 0.75]), SplitConfig(shuffle=1)])
+def test_a_stream_has_no_shares(split, tmp_path):
     WRITERS["a.txt"](tmp_path / "a.txt")
     with pytest.raises(DataError, match="share of a stream"):
-        open_split(local(tmp_path / "a.txt"), "train", streaming=True)
+        open_split(local(tmp_path / "a.txt", {"train": split}), "train", streaming=True)
+
+
+def test_files_are_found_by_any_of_the_names_of_a_split(tmp_path):
+    write(tmp_path / "d", train=["a"], valid=["b", "c"])
+    splits = {"train": SplitConfig(), "test": SplitConfig("valid", [0.0, 0.5]), "validation": SplitConfig("valid", [0.5, 1.0])}
+    config = local(tmp_path / "d", splits)
+    assert [texts(config, name, tmp_path) for name in splits] == [["a"], ["b"], ["c"]]
+
+
+def test_columns_of_a_csv_file_can_be_given_types(tmp_path):
+    (tmp_path / "a.csv").write_text("text,n\n007,1\n" + "9" * 81 + ",2\n")
+    config = local(tmp_path / "a.csv", {"train": SplitConfig()}, arguments={"features": {"text": "string", "n": "int64"}})
+    assert texts(config, "train", tmp_path) == ["007", "9" * 81]
 
 
 @pytest.mark.parametrize(
@@ -215,6 +252,7 @@ def test_the_identity_has_everything_that_chooses_rows(tmp_path, user_module):
         identity(base, "train"),
         identity(local(tmp_path / "a.txt", {"validation": SplitConfig(share=[0.75, 1.0], rows=5)}), "validation"),
         identity(local(tmp_path / "a.txt", {"validation": SplitConfig(share=[0.5, 1.0])}), "validation"),
+        identity(local(tmp_path / "a.txt", {"validation": SplitConfig(share=[0.75, 1.0], shuffle=1)}), "validation"),
         identity(replace(base, source=replace(base.source, arguments={"sample_by": "paragraph"})), "validation"),
         identity(hub, "validation"),
         identity(replace(hub, source=replace(hub.source, revision="2")), "validation"),

@@ -18,6 +18,7 @@ CONFIGS = {
     "words": TokenizerConfig(kind="words", words=["red", "green", "[", "x"]),
     "byte": TokenizerConfig(kind="byte"),
     "char": TokenizerConfig(kind="char"),
+    "smiles": TokenizerConfig(kind="smiles"),
 }
 BYTE = build(CONFIGS["byte"])
 CHAR = build(CONFIGS["char"])

@@ -66,6 +66,17 @@ def test_schedules_agree_with_hugging_face(kind, theirs):
     assert [ours(s) for s in range(10)] == pytest.approx([reference(s + 1) for s in range(10)])
 
 
+@pytest.mark.parametrize("cycles", [1, 2, 3, 7])
+def test_cycles_are_hugging_faces_hard_restarts(cycles):
+    parameter = nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    reference = transformers.get_cosine_with_hard_restarts_schedule_with_warmup(optimiser, 10, 100, cycles).lr_lambdas[0]
+    ours = optimizer.schedule(SchedulerConfig(kind="cosine", warmup_steps=10, cycles=cycles), 100)
+    assert [ours(s) for s in range(10, 101)] == pytest.approx([reference(s) for s in range(10, 101)], abs=1e-9)
+    floored = optimizer.schedule(SchedulerConfig(kind="cosine", warmup_steps=10, cycles=cycles, final=0.2), 100)
+    assert [floored(s) for s in range(10, 101)] == pytest.approx([0.2 + 0.8 * reference(s) for s in range(10, 101)], abs=1e-9)
+
+
 def test_the_last_step_has_the_final_fraction():
     for kind in ("linear", "cosine"):
         assert optimizer.schedule(SchedulerConfig(kind=kind, warmup_steps=5, final=0.1), 50)(50) == pytest.approx(0.1)
@@ -80,5 +91,7 @@ def test_inverse_sqrt_is_continuous_and_halves_after_four_times_the_steps():
 def test_wrong_kinds_and_warmups_are_config_errors():
     with pytest.raises(ConfigError, match="cosin'"):
         optimizer.schedule(SchedulerConfig(kind="cosin"), 10)
+    with pytest.raises(ConfigError, match="cycles=0"):
+        optimizer.schedule(SchedulerConfig(kind="cosine", warmup_steps=1, cycles=0), 10)
     with pytest.raises(ConfigError, match="warmup"):
         optimizer.schedule(SchedulerConfig(kind="cosine", warmup_steps=10), 10)

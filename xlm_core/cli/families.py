@@ -8,6 +8,7 @@ import typer
 
 from xlm_core.cli import output
 from xlm_core.cli.options import Json, complete_family
+from xlm_core.errors import FamilyError
 
 commands = typer.Typer(no_args_is_help=True, help="The model families that are installed.")
 
@@ -42,3 +43,31 @@ def show(
     for key, value in {**described, **configs, "recipes": recipes}.items():
         if key != "configs":
             print(f"{key.replace('_', ' '):18}{', '.join(value) if isinstance(value, list | tuple) else value}")
+
+
+@commands.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="Family: `xlm families list`.", autocompletion=complete_family)],
+    as_json: Json = False,
+) -> None:
+    """Whether a family keeps the contract: a small network of it is built, trained and decoded with, in less than a minute.
+
+    Exits with 3 when a check fails. What the family declares that it cannot do is shown and is no failure.
+    """
+    from xlm_core.families import load
+    from xlm_core.testing import report
+    from xlm_core.testing.building import Built
+    from xlm_core.testing.declaration import Declaration
+
+    family = load(name)
+    outcomes = []
+    for outcome in report.run(Built(family, Declaration.of(family.record))):
+        outcomes.append(outcome)
+        if not as_json:
+            print(outcome, flush=True)
+    passed = all(outcome.status != "failed" for outcome in outcomes)
+    if as_json:
+        rows = [{key: value for key, value in vars(outcome).items() if key != "error"} for outcome in outcomes]
+        print(output.to_json({"name": name, "package": family.record.origin, "passed": passed, "checks": rows}))
+    if not passed:
+        raise typer.Exit(FamilyError.exit_code)

@@ -106,7 +106,7 @@ def _launch(family: Family, arguments: list[str], multirun: bool, folder: Path |
     name = family.record.name
     if not multirun:
         # A slip shows before a run folder is made and before anything heavy is imported.
-        composition.check(composition.compose(arguments, [name], folder=folder), family)
+        composition.check_training(composition.check(composition.compose(arguments, [name], folder=folder), family))
     composition.launch([*arguments, *(["--multirun"] if multirun else [])], [name], task, folder)
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import datasets
+import numpy as np
 from datasets import Dataset, IterableDataset
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from datasets.fingerprint import generate_random_fingerprint
@@ -60,7 +62,8 @@ def split_config(config: DataConfig, split: str) -> SplitConfig:
 def identity(config: DataConfig, split: str) -> dict[str, Any]:
     """What changes when the raw rows of the split do: names, revision, content of files, code of the function."""
     chosen = split_config(config, split)
-    known: dict[str, Any] = {"share": _share(config, split), "rows": chosen.rows, "arguments": dict(config.source.arguments)}
+    selection = {"share": _share(config, split), "rows": chosen.rows, "shuffle": chosen.shuffle}
+    known: dict[str, Any] = selection | {"arguments": dict(config.source.arguments)}
     if reads_files(config):
         paths = _files(config, split)
         return known | {"files": files.identity(paths), "format": files.format_of(paths, config.source.format)}
@@ -148,7 +151,8 @@ def _path(config: DataConfig) -> str:
 
 def _label(config: DataConfig, split: str, labelled: Mapping[str, object]) -> str:
     """The files' own division into splits wins over the one in the config."""
-    return split if split in labelled else config.splits[split].source
+    source = config.splits[split].source
+    return split if split in labelled else files.LABELS.get(source, source)
 
 
 def _share(config: DataConfig, split: str) -> list[float]:
@@ -173,10 +177,18 @@ def _from_files(config: DataConfig, split: str, streaming: bool, scratch: Path |
     try:
         if kind == "arrow" and not streaming:
             return datasets.concatenate_datasets([Dataset.from_file(str(path)) for path in paths])
-        return cast(Rows, datasets.load_dataset(BUILDERS[kind], split="train", **options, **config.source.arguments))
+        return cast(Rows, datasets.load_dataset(BUILDERS[kind], split="train", **options, **_arguments(config)))
     except (DatasetGenerationError, ValueError, TypeError, OSError) as error:
         hint = "Text is UTF-8, JSON has one object a line, CSV has a header line."
         raise DataError(f"{paths[0]} cannot be read as {kind}: {error.__cause__ or error}", hint) from error
+
+
+def _arguments(config: DataConfig) -> dict[str, Any]:
+    """Those of the source, with `features` as the type of each column. A CSV file does not say which digits are text."""
+    arguments = dict(config.source.arguments)
+    if types := arguments.get("features"):
+        arguments["features"] = datasets.Features({name: datasets.Value(kind) for name, kind in types.items()})
+    return arguments
 
 
 def _from_function(config: DataConfig, split: str, streaming: bool, scratch: Path | None) -> Rows:
@@ -194,16 +206,19 @@ def _from_function(config: DataConfig, split: str, streaming: bool, scratch: Pat
 
 def _selected(rows: Rows, chosen: SplitConfig, split: str, share: list[float]) -> Rows:
     if isinstance(rows, IterableDataset):
-        if share != [0.0, 1.0]:
+        if share != [0.0, 1.0] or chosen.shuffle is not None:
             hint = "Give the splits files of their own, or set data.streaming=false."
             raise DataError(f"the split {split} is a share of a stream, whose length is not known", hint)
         return rows if chosen.rows is None else rows.take(chosen.rows)
-    start, stop = (round(fraction * len(rows)) for fraction in share)
+    whole = round if chosen.shuffle is None else math.ceil
+    start, stop = (whole(fraction * len(rows)) for fraction in share)
     if chosen.rows is not None:
         stop = min(stop, start + chosen.rows)
     if stop <= start:
         raise DataError(f"the split {split} has no rows: {start} to {stop} of {len(rows)}", f"Change data.splits.{split}.")
-    return rows.select(range(start, stop))
+    if chosen.shuffle is None:
+        return rows.select(range(start, stop))
+    return rows.select(np.random.default_rng(chosen.shuffle).permutation(len(rows))[start:stop])
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
+from xlm_core.data import smiles
 from xlm_core.data.files import is_text
 from xlm_core.data.offline import hub_access
 from xlm_core.errors import ConfigError, DataError
@@ -47,6 +48,7 @@ def build(config: TokenizerConfig, *, text_path: str | None = None) -> PreTraine
         "words": lambda: _words(config.words or _listed(_given(config.path, "words", "words or tokenizer.path"))),
         "byte": _bytes,
         "char": lambda: _chars(_alphabet(config, text_path)),
+        "smiles": _smiles,
     }
     if config.kind not in builders:
         raise ConfigError(f"there is no tokenizer kind {config.kind!r}", f"tokenizer.kind is one of {', '.join(builders)}.")
@@ -152,6 +154,17 @@ def _byte_symbols() -> list[str]:
 def _chars(alphabet: Sequence[str]) -> PreTrainedTokenizerFast:
     """One id a character; a character outside the alphabet is UNK."""
     backend = Tokenizer(models.BPE(vocab=_layout(alphabet), merges=[], unk_token="[UNK]", fuse_unk=False))
+    backend.decoder = decoders.Fuse()
+    return _wrap(backend)
+
+
+def _smiles() -> PreTrainedTokenizerFast:
+    """One id a chemical symbol; the atoms in brackets that are not among them, and whatever else is printable, one a character.
+
+    So every line of SMILES, or of SAFE, comes back exactly.
+    """
+    backend = Tokenizer(models.WordLevel(_layout(smiles.VOCABULARY), unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(smiles.SYMBOL), "isolated")
     backend.decoder = decoders.Fuse()
     return _wrap(backend)
 

@@ -105,8 +105,8 @@ class DiTBlock(nn.Module):
 class DiT(nn.Module):
     """Token ids and a number a row to hidden states, and a separate projection of hidden states to the vocabulary.
 
-    Linear layers have torch's own initialisation, or that of `cfg.init_std`, each drawn apart; every modulation and the vocabulary head begin at zero, so
-    at first the blocks do nothing and all tokens are equally probable.
+    Linear layers have torch's own initialisation, or that of `cfg.init_std`, each drawn apart; every modulation and the
+    vocabulary head begin at zero, so at first the blocks do nothing and all tokens are equally probable.
 
     Args:
         cfg: sizes.

@@ -45,12 +45,14 @@ def schedule(cfg: SchedulerConfig, max_steps: int) -> Callable[[int], float]:
     """The factor on the learning rate of each step, counted from 0: linear warm-up, then the chosen shape.
 
     Raises:
-        ConfigError: an unknown kind, or a warm-up longer than the training.
+        ConfigError: an unknown kind, a warm-up longer than the training, or no cycle.
     """
     if cfg.kind not in SCHEDULES:
         raise ConfigError(f"scheduler.kind={cfg.kind!r} is unknown", f"One of {', '.join(SCHEDULES)}.")
     if cfg.warmup_steps >= max_steps and cfg.kind in ("linear", "cosine"):
         raise ConfigError(f"scheduler.warmup_steps={cfg.warmup_steps} leaves nothing of {max_steps} steps", "Lower it.")
+    if cfg.cycles < 1:
+        raise ConfigError(f"scheduler.cycles={cfg.cycles} is no number of cycles", "It is at least 1.")
     warmup, final = cfg.warmup_steps, cfg.final
 
     def factor(step: int) -> float:
@@ -60,7 +62,8 @@ def schedule(cfg: SchedulerConfig, max_steps: int) -> Callable[[int], float]:
         if cfg.kind == "linear":
             return 1.0 - (1.0 - final) * done
         if cfg.kind == "cosine":
-            return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
+            inside = done * cfg.cycles % 1.0 if done < 1.0 else 1.0
+            return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * inside))
         if cfg.kind == "inverse_sqrt":
             return math.sqrt(max(1, warmup) / max(1, step + 1))
         return 1.0

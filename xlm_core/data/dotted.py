@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import importlib
+import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,35 @@ def resolve(path: str) -> Callable[..., Any]:
 
 
 def code_hash(path: str) -> str:
-    """Hash of the source file that the callable at `path` is written in."""
-    file = inspect.getsourcefile(inspect.unwrap(resolve(path)))
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    """Hash of the source of the callable at `path`: of its file, and of what that imports of its own package."""
+    module = inspect.unwrap(resolve(path)).__module__
+    top = module.partition(".")[0]
+    found: dict[str, bytes] = {}
+    _read(module, "xlm_core.tasks" if top == "xlm_core" else top, found)
+    return hashlib.sha256(b"".join(found[name] for name in sorted(found))).hexdigest()
+
+
+def _read(module: str, scope: str, found: dict[str, bytes]) -> None:
+    """Add the sources of a module and of the modules under `scope` that it imports."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # not a module but a name in one, or a script
+        return
+    if module in found or spec is None or not str(spec.origin).endswith(".py"):
+        return
+    found[module] = Path(str(spec.origin)).read_bytes()
+    package = module if spec.submodule_search_locations is not None else spec.parent
+    for name in _imported(found[module], package or ""):
+        if name == scope or name.startswith(f"{scope}."):
+            _read(name, scope, found)
+
+
+def _imported(source: bytes, package: str) -> Iterator[str]:
+    """Every name that may be a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+            yield str(base)
+            yield from (f"{base}.{alias.name}" for alias in node.names)

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from xlm_core import inspection
 from xlm_core.errors import DataError
+from xlm_core.trace import Event, Trace
 
 
 @pytest.fixture
@@ -177,3 +180,22 @@ def test_other_ranks_are_silent(train, fake, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     called = train()
     assert (called.code, called.out, called.err) == (0, "", "")
+
+
+@pytest.mark.parametrize("tokens", [3, 40])
+def test_a_sample_is_shown_token_by_token_where_it_fits(train, fake, monkeypatch, tokens):
+    events = [Event(i, i, "append", i % 2, 0.5, 0.5) for i in range(tokens)]
+    text = " ".join("xy"[i % 2] for i in range(tokens))
+    made = SimpleNamespace(prompt="go", text=text, nfe=tokens, trace=Trace([], events))
+    monkeypatch.setattr(inspection, "tokenizer", lambda folder: SimpleNamespace(decode=lambda ids: "xy"[ids[0]]))
+    monkeypatch.setattr(fake, "result", lambda directory, real=fake.result: _with(real(directory), sample=made))
+    shown = train().err.partition("sample     go\n")[2].partition("next")[0].splitlines()
+    if tokens == 3:
+        assert shown == ["  start: ", "  step 0 append: [x]", "  step 1 append: x [y]", "  step 2 append: x y [x]"]
+    else:
+        assert shown == [f"  {text}"]
+
+
+def _with(result, **changes):
+    vars(result).update(changes)
+    return result

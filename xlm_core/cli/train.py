@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from xlm_core.families import Family
     from xlm_core.run import Result, Sample
 
+MOST_FRAMES = 32
+"""Steps of a sample that are printed one by one."""
+
 
 def train(
     overrides: Overrides = None,
@@ -148,12 +151,16 @@ def _report(found: Result, as_json: bool) -> None:
 
 
 def _show(sample: Sample, folder: Path) -> None:
-    """A decoded row of the test split, token by token, on stderr."""
+    """A decoded row of the test split on stderr: token by token, or as a whole where that would fill the screen."""
     from xlm_core.cli.watch import frames, line
     from xlm_core.inspection import tokenizer
     from xlm_core.trace import Trace
 
     decode = tokenizer(folder).decode
     output.say(f"sample     {sample.prompt}" if sample.prompt else "sample")
-    for frame in frames(sample.trace or Trace()):
+    shown = list(frames(sample.trace or Trace()))
+    if len(shown) > MOST_FRAMES:
+        output.say(f"  {sample.text}")
+        return
+    for frame in shown:
         output.say(f"  {line(frame, lambda token: str(decode([token])))}")

@@ -110,7 +110,7 @@ def neox_twin(network, tokenizer, specials):
         for parameter in twin.parameters():
             parameter.zero_()
         twin.gpt_neox.embed_in.weight.copy_(network.embedding.weight)
-        twin.lm_head.weight.copy_(network.head.weight)
+        twin.get_output_embeddings().weight.copy_(network.head.weight)
         _copy(twin.gpt_neox.final_layer_norm, network.final_norm)
         for theirs, ours in zip(twin.gpt_neox.layers, network.blocks, strict=True):
             _copy(theirs.input_layernorm, ours.attention_norm)
@@ -155,7 +155,7 @@ def test_the_loss_and_its_gradient_equal_those_of_gpt_neox(network, twin, seq2se
     theirs = twin(whole, labels=labels).loss.double()
     torch.testing.assert_close(ours, theirs, **TWIN)
     ours.backward(), theirs.backward()
-    torch.testing.assert_close(network.head.weight.grad, twin.lm_head.weight.grad, **TWIN)
+    torch.testing.assert_close(network.head.weight.grad, twin.get_output_embeddings().weight.grad, **TWIN)
     mine, their = network.blocks[0].mlp[0].weight.grad, twin.gpt_neox.layers[0].mlp.dense_h_to_4h.weight.grad
     torch.testing.assert_close(mine, their, **TWIN)
 

@@ -13,7 +13,7 @@ from xlm_core import trace
 from xlm_core.protocols import Example, Layout, Prediction
 from xlm_core.testing.building import Built, tokens
 
-LESSONS, COPIES, RATE = 140, 32, 7e-3
+LESSONS, COPIES, RATE = 240, 32, 4e-3
 """Steps in which one text is learnt by heart, rows of each, and the learning rate that they begin with."""
 LEARNT = 0.25
 """The share of answers that are to be that text. By chance it is one in hundreds."""

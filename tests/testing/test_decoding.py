@@ -123,6 +123,8 @@ def test_recording_that_changes_the_answer(ilm, fails):
 
 def test_an_answer_that_begins_one_token_late(arlm, fails, monkeypatch):
     monkeypatch.setattr(decoding, "LESSONS", 60)
+    monkeypatch.setattr(decoding, "TRIES", 1)
+    monkeypatch.setattr(decoding, "RATE", 1e-2)
     late = with_ids(lambda ids: ids[:, 1:])
     reason = "after 60 steps on one text 0 of 32 rows are decoded as 'b f d'"
     fails(decoding.a_text_learnt_is_decoded, arlm, reason, predict=late)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
+import numpy as np
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -131,3 +133,35 @@ def test_a_file_that_is_none_of_ours(tmp_path, line):
         evaluators.read(file)
     with pytest.raises(DataError, match="there is no predictions file"):
         evaluators.read(tmp_path / "other.jsonl")
+
+
+def test_what_is_not_installed_is_said_with_the_pip_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mauve", None)
+    with pytest.raises(ConfigError, match="needs mauve, which is not installed") as caught:
+        evaluators.build({"mauve": {}})
+    assert caught.value.hint == 'pip install "xlm-core[mauve]"'
+
+
+def test_mauve_knows_texts_of_one_law_from_those_of_another(judge):
+    pytest.importorskip("mauve")
+    random = np.random.default_rng(0)
+
+    def texts(alphabet, n):
+        return ["".join(random.choice(list(alphabet), 12)) for _ in range(n)]
+
+    human = texts("abcd", 60)
+    found = {}
+    for name, made in {"same": human, "alike": texts("abcd", 60), "other": texts("wxyz", 60)}.items():
+        rows = [{"row": i, "text": t, "target": h} for i, (t, h) in enumerate(zip(made, human, strict=True))]
+        chosen = evaluators.build({"mauve": {"judge": str(judge), "device": "cpu", "resamples": 3}})
+        found[name] = evaluators.summarised(chosen, evaluators.scored(chosen, rows))["mauve"]
+    assert found["same"].value > 0.99
+    assert found["same"].value >= found["alike"].value > found["other"].value
+    assert found["other"].n == 60
+    assert found["other"].stderr is not None
+
+
+def test_mauve_needs_human_texts(judge):
+    pytest.importorskip("mauve")
+    with pytest.raises(ConfigError, match="the predictions have no targets"):
+        evaluators.build({"mauve": {"judge": str(judge), "device": "cpu"}})["mauve"].summarise(rows_of(TEXTS))

@@ -92,7 +92,7 @@ def test_other_recipes_compose(compose, data, recipe):
     cfg = compose(data, f"experiment={recipe}")
     assert (cfg.collator.length, cfg.collator.prompt_length) == (cfg.data.length, cfg.data.prompt_length)
     assert cfg.trainer.batch_size % cfg.trainer.micro_batch_size == 0
-    assert cfg.model.layers == (3 if data == "star_easy" else 4)
+    assert cfg.model.dim == (64 if data == "star_easy" else 128)
     assert cfg.predictor.token.temperature == (0 if data == "star_easy" else 1)
 
 

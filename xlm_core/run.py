@@ -314,8 +314,7 @@ def _measure(
 def _assess(predictions: Path, chosen: Mapping[str, Evaluator]) -> dict[str, Estimate]:
     """What evaluators find of each row is written beside the predictions, as `*.scored.jsonl`."""
     rows = evaluators.scored(chosen, evaluators.read(predictions))
-    if int(os.environ.get("RANK", 0)) == 0:
-        evaluators.write(predictions.with_suffix(".scored.jsonl"), rows)
+    evaluators.write(predictions.with_suffix(".scored.jsonl"), rows)
     return evaluators.summarised(chosen, rows)
 
 

@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 
 class Evaluator(Protocol):
-    """Scores rows one by one, which ranks share, then sums them up, which one rank does."""
+    """Scores rows one by one, which ranks share, then sums them up."""
 
     def score(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """What is found of each row, as JSON can hold it. No row's score depends on the other rows."""
@@ -65,7 +65,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def scored(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows with what every evaluator found of them; each sees what those before it found. Ranks score a part each."""
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, world = _place()
     found = [dict(row) for row in rows[rank::world]]
     for evaluator in evaluators.values():
         for row, new in zip(found, evaluator.score(found), strict=True):
@@ -93,7 +93,9 @@ def summarised(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> dict
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write scored rows beside their predictions, all or nothing."""
+    """Write scored rows beside their predictions, all or nothing. Only the first rank does."""
+    if _place()[0]:
+        return
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     os.replace(partial, path)
@@ -110,6 +112,11 @@ def needs(module: str, extra: str) -> Any:
     except ImportError as error:
         hint = f'pip install "xlm-core[{extra}]"'
         raise ConfigError(f"this evaluator needs {module.partition('.')[0]}, which is not installed", hint) from error
+
+
+def _place() -> tuple[int, int]:
+    """This rank, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def _one(name: str, arguments: dict[str, Any]) -> Evaluator:

@@ -10,10 +10,11 @@ import pytest
 import torch
 from xlm_family_flexmdm import noising
 from xlm_family_flexmdm.config import LossConfig, ModelConfig, ScheduleConfig
-from xlm_family_flexmdm.loss import FlexmdmLoss
+from xlm_family_flexmdm.loss import STREAM, FlexmdmLoss
 from xlm_family_flexmdm.model import FlexmdmModel
 
 from xlm_core.errors import ConfigError
+from xlm_core.noise.times import low_discrepancy
 from xlm_core.sampling.random import RowRandom
 
 MASK, EOS, BOS = 2, 3, 4
@@ -111,6 +112,22 @@ def test_times_are_spread_over_a_batch_and_have_their_density(loss_of):
         assert abs(float(order)) < 0.01, "the place in the batch says nothing"
 
 
+@pytest.mark.parametrize("power", [1.5, 2.0])
+@pytest.mark.parametrize("names", [("sin", "polynomial"), ("geometric", "linear"), ("cosine", "geometric")])
+def test_times_are_drawn_where_either_schedule_has_events(build_network, loss_of, names, power):
+    network = build_network(insertion=ScheduleConfig(names[0]), unmasking=ScheduleConfig(names[1]))
+    time, weight = loss_of(network, time_power=power).times({"draw": torch.arange(100_000)}, 5)
+    of_both = (network.insertion, network.unmasking)
+    for cut in (0.1, 0.5, 0.9):
+        now = torch.tensor(cut, dtype=torch.float64)
+        share = sum(1 - schedule.remaining(now) ** (1 / power) for schedule in of_both) / 2
+        assert float((time < cut).double().mean()) == pytest.approx(float(share), abs=2e-3)
+        assert float((weight * (time < cut)).mean()) == pytest.approx(cut, abs=5e-3), "1 / density integrates any function"
+    for schedule in of_both:
+        bound = 2 * power * schedule.remaining(time) ** (-1 / power)
+        assert (weight * schedule.hazard(time) <= bound * (1 + 1e-6)).all(), "no event weighs much more than it is rare"
+
+
 def test_no_gap_loss_is_averaged_before_it_is_weighted(build_network, batch_of, loss_of):
     """F5: each row's cross-entropy has the weight of its own time."""
     network = build_network(length_head="distribution")
@@ -170,8 +187,10 @@ def test_an_evaluation_averages_over_strata(loss_of, batch_of, network):
     loss = loss_of(eval_samples=3)
     parts = [loss._parts(batch, 7, index, 3).nll for index in range(3)]
     torch.testing.assert_close(loss(batch, seed=7).terms["nll"].total, torch.stack(parts).mean(0))
-    strata = torch.stack([1 - (1 - loss.times(batch, 7, index, 3).time).sqrt() for index in range(3)])
-    assert ((strata * 3).floor() == torch.arange(3)[:, None]).all()
+    first = low_discrepancy(7, batch["draw"], STREAM)
+    for index in range(3):
+        done = (2 * (first + index) / 3) % 1
+        torch.testing.assert_close(loss.times(batch, 7, index, 3).time, 1 - (1 - done) ** 2)
     network.train()
     assert torch.equal(loss(batch, seed=7).terms["nll"].total, loss_of()(batch, seed=7).terms["nll"].total)
 

@@ -43,8 +43,8 @@ class ModelConfig(DiTConfig):
 @dataclass
 class LossConfig:
     time_power: float = 2.0
-    """k of the training times t = 1 - (1 - u)^k, u uniform. The mean is the same for all; 1 is the published law, with weights
-    of infinite variance; above 1 the variance is finite."""
+    """k of the training times: a(t) = 1 - (1 - v)^k with v uniform, for either schedule. The mean is the same for all; 1 is the
+    published law of linear schedules, with weights of infinite variance; above 1 the variance is finite."""
     scale: str = "token"
     """What the sum of a batch is divided by: the tokens that are modelled (`token`), or all B * L columns (`canvas`), as
     published; take collator.pad_to_longest=false with the latter, or it depends on the padding."""

@@ -17,6 +17,7 @@ from xlm_family_flexmdm.collator import FlexmdmBatch
 from xlm_family_flexmdm.config import LossConfig
 from xlm_family_flexmdm.model import FlexmdmModel
 from xlm_family_flexmdm.noising import Noised
+from xlm_family_flexmdm.schedules import Schedule
 
 STREAM = 1
 """The loss's own random numbers: a decoder with the same seed and draw uses others."""
@@ -53,8 +54,9 @@ class FlexmdmLoss:
 
         nll       = unmask + integral over t of h_ins(t) * sum over G of [m - y log m]  -  free tokens
 
-    Each integral is estimated at one time, t = 1 - (1 - u)^k (`time_power`), with u spread evenly over consecutive draws. nll
-    is an upper bound of -log p(row) for the process that inserts at rate h_ins m and unmasks at rate h_unm p, and equal to it
+    Each integral is estimated at one time, drawn where something happens: a(t) = 1 - (1 - v)^k (`time_power`) for the insertion
+    schedule in half the rows and for the unmasking schedule in the others, with v spread evenly over consecutive draws. nll is
+    an upper bound of -log p(row) for the process that inserts at rate h_ins m and unmasks at rate h_unm p, and equal to it
     where these are the true conditionals: given where every token of the text was inserted and unmasked and when, it is the
     logarithm of the ratio of the interpolant's density of that history to the network's. Tokens are the free ones and one for
     the end of each stretch of them: in lm and seq2seq that is EOS.
@@ -82,9 +84,15 @@ class FlexmdmLoss:
 
     def times(self, batch: FlexmdmBatch, seed: int, index: int = 0, samples: int = 1) -> Times:
         """The index-th of `samples` times of each row: a function of the seed and the draw alone."""
-        late = 1 - stratum(low_discrepancy(seed, batch["draw"], STREAM), index, samples)
-        power = self.cfg.time_power
-        return Times((1 - late**power).clamp(max=LATEST), power * late ** (power - 1))
+        halves = 2 * stratum(low_discrepancy(seed, batch["draw"], STREAM), index, samples)
+        power, insertion, unmasking = self.cfg.time_power, self.model.insertion, self.model.unmasking
+        done = 1 - (1 - halves % 1) ** power
+        time = torch.where(halves < 1, insertion.inverse(done), unmasking.inverse(done)).clamp(max=LATEST)
+
+        def density(of: Schedule) -> Tensor:
+            return of.derivative(time) * of.remaining(time) ** (1 / power - 1) / power
+
+        return Times(time, 2 / (density(insertion) + density(unmasking)))
 
     def noised(self, batch: FlexmdmBatch, time: Tensor, seed: int, index: int = 0) -> Noised:
         """The rows at their times, on the device."""

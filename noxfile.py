@@ -14,10 +14,11 @@ nox.options.default_venv_backend = "uv|virtualenv"
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
+AUTHORS = DIST / "authors"
+GUIDE = ROOT / "examples" / "draft_and_revise.md"
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 PINS = re.findall(r"^[\w-]+==\S+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
 """The versions that requirements.txt asks for: a torch that has a CPU build."""
-TESTING = ("pytest", "pytest-xdist", "hypothesis", "scipy", "hatchling", "tensorboard")
 
 # uv does not read pip's settings, and leaves to the first import what pip compiles.
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
@@ -56,7 +57,7 @@ def build(session: nox.Session) -> None:
 @nox.parametrize("plugin", PLUGINS, ids=PLUGINS)
 def wheel(session: nox.Session, plugin: str) -> None:
     """One plugin beside core, both from wheels: it needs nothing of the tree and of its neighbours."""
-    session.install(*PINS, wheel_of("xlm-core"), wheel_of(plugin), *TESTING)
+    session.install(*PINS, f"{wheel_of('xlm-core')}[dev]", wheel_of(plugin))
     leave_the_tree(session)
     session.run("pytest", *session.posargs, str(ROOT / "plugins" / plugin / "tests"))
     session.run("xlm", "families", "list")
@@ -65,7 +66,7 @@ def wheel(session: nox.Session, plugin: str) -> None:
 @nox.session(requires=["build"])
 def together(session: nox.Session) -> None:
     """Every test, with core and all plugins from wheels."""
-    session.install(*PINS, *map(wheel_of, ("xlm-core", *PLUGINS)), *TESTING)
+    session.install(*PINS, f"{wheel_of('xlm-core')}[dev]", *map(wheel_of, PLUGINS))
     leave_the_tree(session)
     session.run("pytest", *session.posargs, str(ROOT / "tests"), str(ROOT / "plugins"))
 
@@ -78,6 +79,38 @@ def alone(session: nox.Session) -> None:
     session.run("xlm", "--help", silent=True)
     session.run("xlm", "families", "list")
     session.run("xlm", "train", "--family", "ilm", "--data", "star_easy", success_codes=[3])
+
+
+@nox.session(requires=["build"])
+def author(session: nox.Session) -> None:
+    """An author who has core's wheel and nothing else writes a family, and builds its wheel."""
+    session.install(*PINS, wheel_of("xlm-core"), "hatchling")
+    leave_the_tree(session)
+    shutil.rmtree(AUTHORS, ignore_errors=True)
+    session.run("xlm", "families", "new", "demo_family", "--to", str(AUTHORS / "repository"))
+    session.chdir(AUTHORS / "repository")
+    session.run("hatchling", "build", "-t", "wheel", "-d", str(AUTHORS))
+
+
+@nox.session(requires=["author"])
+def authors(session: nox.Session) -> None:
+    """That wheel beside core's in another environment: trained, checked, tested; then the author's guide."""
+    [family] = AUTHORS.glob("*.whl")
+    session.install(*PINS, wheel_of("xlm-core"), str(family), "pip", "pytest")
+    leave_the_tree(session)
+    short = ("trainer.max_steps=20", "scheduler.warmup_steps=5", "data.splits.test.rows=100")
+    session.run("xlm", "train", "--family", "demo_family", "--data", "star_easy", "--preset", "cpu", *short)
+    session.run("xlm", "families", "check", "demo_family")
+    session.run("pytest", "-k", "not TestConformance", str(AUTHORS / "repository"))
+    blocks = re.findall(r"^```(\w+)\n(?:# (\S+\.\w+)\n)?(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    folder = Path(session.create_tmp()) / "guide"
+    shutil.rmtree(folder, ignore_errors=True)
+    for _, path, text in blocks:
+        if path:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+    session.chdir(folder)
+    session.run("bash", "-euxc", "".join(text for language, _, text in blocks if language == "bash"), external=True)
 
 
 @nox.session(venv_backend="virtualenv")
@@ -105,5 +138,5 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     session.install("-r", "requirements-dev.txt")
     packages = [argument for plugin in PLUGINS for argument in ("-p", plugin.replace("-", "_"))]
-    path = os.pathsep.join(f"plugins/{plugin}/src" for plugin in PLUGINS)
-    session.run("mypy", "-p", "xlm_core", *packages, env={"MYPYPATH": path})
+    path = os.pathsep.join([*(f"plugins/{plugin}/src" for plugin in PLUGINS), "xlm_core/scaffold/minimal/src"])
+    session.run("mypy", "-p", "xlm_core", "-p", "xlm_family_minimal", *packages, env={"MYPYPATH": path})

@@ -248,11 +248,11 @@ def test_a_family_may_not_shadow_core(site, configs_of):
 
 
 def test_a_family_may_not_shadow_another_in_use(site, configs_of):
-    site.install("toy", files={**configs_of("toy"), "model/sound_small.yaml": "dim: 1\n"})
-    site.install("sound")
-    assert composition.compose(["family=sound"], ["sound"]).model.dim == 8
-    with pytest.raises(FamilyError, match=r"ships model/sound_small\.yaml, which shadows that of xlm-family-toy 1\.2\.3"):
-        composition.compose(["family=sound"], ["toy", "sound"])
+    site.install("toy", files={**configs_of("toy"), "model/toy_two_small.yaml": "dim: 1\n"})
+    site.install("toy_two", distribution="xlm-family-toy-two")
+    assert composition.compose(["family=toy_two"], ["toy_two"]).model.dim == 8
+    with pytest.raises(FamilyError, match=r"ships model/toy_two_small\.yaml, which shadows that of xlm-family-toy 1\.2\.3"):
+        composition.compose(["family=toy_two"], ["toy", "toy_two"])
 
 
 def test_the_users_folder_may_not_shadow(site, folder):

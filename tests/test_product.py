@@ -42,14 +42,16 @@ def built_on_meta(config, family, tokenizer):
 @pytest.mark.parametrize("data", DATA)
 def test_a_pair_builds_without_memory_at_its_full_size_and_with_its_recipe_or_is_refused(name, data, tokenizer):
     family = families.load(name)
-    cfg = composition.compose([f"family={name}", f"data={data}"], [name]).data
+    plain = composition.compose([f"family={name}", f"data={data}"], [name])
+    cfg = plain.data
     if cfg.layout not in family.info.layouts or (cfg.get("packing") and not family.info.packed):
         with pytest.raises(ConfigError, match="packed rows" if cfg.layout in family.info.layouts else cfg.layout):
-            composed(name, data)
+            composition.check(plain, family)
         return
     recipe = composition.recipe(data, name)
-    for overrides in ((), *([(f"experiment={recipe}",)] if recipe else [])):
-        config = composed(name, data, *overrides)
+    configs = [composition.check(plain, family)]
+    configs += [composed(name, data, f"experiment={recipe}")] if recipe else []
+    for config in configs:
         model, loss, predictor, collators = built_on_meta(config, family, tokenizer)
         parameters = list(model.parameters())
         assert all(parameter.is_meta for parameter in parameters)

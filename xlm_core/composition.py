@@ -25,6 +25,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pluggy import PluginValidationError
 
 from xlm_core import families, searchpath
 from xlm_core.config import RunConfig
@@ -45,6 +46,7 @@ CONFIGS = "xlm_core.conf"
 VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
 # 1.4 wants to be told that the code which a config names may be run. It is the user's own, as the config is.
 TRUST = {"_execution_whitelist_": hydra.utils.UNSAFE_DISABLE_EXECUTION_CHECKS} if not VERSION else {}  # type: ignore[attr-defined]
+EXTENSION = "extensions."
 NESTED_KEY = re.compile(r"(?!hydra\.)[A-Za-z_]\w*(\.\w+)+\s*=")
 
 
@@ -72,7 +74,7 @@ def compose(
         ConfigError: an override or a config file is wrong.
         FamilyError: a family's configs cannot be used.
     """
-    path = searchpath.sources(names, folder)
+    path = _sources(overrides, names, folder)
     with _explained(path), _on_path(path), hydra.initialize_config_module(CONFIGS, job_name="xlm", **VERSION):
         return hydra.compose(config, [_loose(override) for override in overrides])
 
@@ -113,7 +115,7 @@ def launch(
                 return None
         return results[-1]
 
-    path = searchpath.sources(names, folder)
+    path = _sources(arguments, names, folder)
     flags = [argument if argument.startswith("--") else _loose(argument) for argument in arguments]
     with ExitStack() as stack:
         stack.enter_context(_explained(path))
@@ -159,13 +161,34 @@ def reload(path: Path, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def slots(config: RunConfig, family: Family) -> None:
-    """Let a part whose config has a `_target_` be built by that callable instead of by the family's hook.
+    """Let a part whose config has a `_target_` be built by that callable instead of by the family's hook, and put the config's
+    extensions around the hooks, in place of those of a config before.
 
-    It comes in as a plugin, so that what wraps the hooks of a family wraps it too.
+    Both come in as plugins, so that an extension wraps what a `_target_` builds, too.
+
+    Raises:
+        ConfigError: an extension cannot be imported, or has hooks that there are not.
     """
     nodes = [getattr(config, part) for part in PARTS]
     if any(has_target(node) for node in nodes):
         family.register(Slots(), "_target_")
+    for name, _ in family.manager.list_name_plugin():
+        if name.startswith(EXTENSION):
+            family.manager.unregister(name=name)
+    for name, node in config.extensions.items():
+        _extend(family, name, node)
+
+
+def _extend(family: Family, name: str, node: Any) -> None:
+    if not has_target(node):
+        hint = f"As extensions.{name}={{_target_: my_package.MyWrapper}}."
+        raise ConfigError(f"extensions.{name} names no _target_", hint)
+    try:
+        family.register(_instantiate(node), f"{EXTENSION}{name}")
+        family.manager.check_pending()
+    except PluginValidationError as error:
+        hint = "xlm_core.hookspecs has the hooks and their arguments."
+        raise ConfigError(f"extensions.{name} cannot wrap a family: {' '.join(str(error).split())}", hint) from error
 
 
 class Slots:
@@ -216,6 +239,12 @@ def _apply(base: Any, override: Any) -> None:
 def _loose(override: str) -> str:
     """Let `trainer.threads=2` set a key that stands in no YAML file; `check` knows whether there is one."""
     return f"++{override}" if NESTED_KEY.match(override) else override
+
+
+def _sources(overrides: Sequence[str], names: Sequence[str], folder: Path | None) -> list[Source]:
+    """The search path of these overrides, with the plugin that ships the chosen data set."""
+    data = [override.removeprefix("data=") for override in overrides if override.startswith("data=")]
+    return searchpath.sources([*names, *searchpath.shippers(data)], folder)
 
 
 @contextmanager

@@ -30,7 +30,8 @@ class SourceConfig:
     format: Optional[str] = None
     """files: text, jsonl, csv, parquet or arrow; told from the suffix when not given."""
     function: Optional[str] = None
-    """function: dotted path of `f(split, **arguments)` that yields rows or returns columns. hub: of `f(split, path)` that gives
+    """function: dotted path of `f(split, **arguments)` that yields rows or returns columns; an argument with the name of the
+    split is how many rows it makes, and is lowered to those that are used. hub: of `f(split, path)` that gives
     the files of a local copy with a layout of its own."""
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -48,6 +49,8 @@ class SplitConfig:
     shuffle: Optional[int] = None
     """Permute all rows before the share is taken, as `train_test_split` of Hugging Face's `datasets` does with this seed. The
     edges of the share are rounded up then, as there, so that [0.0, 0.05] is the test set of `test_size=0.05`."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Passed to `preprocess` for this split, before `data.arguments`."""
 
 
 @dataclass
@@ -317,4 +320,6 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
+    extensions: dict[str, Any] = field(default_factory=dict)
+    """What wraps the hooks of any family: by name, the `_target_` of a class of hook wrappers, and its arguments."""
     seed: int = 1

@@ -9,7 +9,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -20,20 +22,23 @@ from xlm_core import hookspecs
 from xlm_core.errors import FamilyError
 
 if TYPE_CHECKING:
-    from importlib_metadata import EntryPoint
+    from importlib_metadata import Distribution, EntryPoint
 
     from xlm_core.protocols import FamilyInfo
 
 GROUP = "xlm.families"
 CORE = "xlm-core"
 HOOKS = ("xlm_info", "xlm_model", "xlm_loss", "xlm_predictor", "xlm_collator")
+"""What every family implements."""
+OPTIONAL = ("xlm_commands",)
 PARTS = ("model", "loss", "predictor", "collator")
 OF_CORE = re.compile(r"\s*xlm[-_.]+core(?![\w.-]*\w)", re.IGNORECASE)
 """Begins a requirement of core, in any spelling of its name. Only these are parsed: looking must be quick."""
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 DEBUG_HINT = "XLM_DEBUG=1 shows the traceback."
 
-Status = Literal["ok", "incompatible", "conflict", "disabled"]
+Status = Literal["ok", "incompatible", "conflict", "disabled", "broken"]
+"""`broken` is what a closer look finds: `xlm_core.diagnosis`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class FamilyRecord:
     version: str
     status: Status = "ok"
     detail: str = ""
-    """Why the family cannot be used; empty when it can."""
+    """Why the family cannot be used, or what is odd about one that can."""
 
     @property
     def package(self) -> str:
@@ -156,14 +161,48 @@ _HINTS: dict[str, str] = {
 def _record(point: EntryPoint, core: str, disabled: set[str]) -> FamilyRecord:
     distribution = point.dist
     assert distribution is not None  # entry_points() reads them from distributions
-    record = FamilyRecord(point.name, point.value, distribution.name, distribution.version)
+    metadata = distribution.metadata  # read once: each of the distribution's own properties would read it again
+    record = FamilyRecord(point.name, point.value, metadata["Name"], metadata["Version"])
     if point.name in disabled:
         return replace(record, status="disabled", detail="XLM_DISABLE_FAMILIES names it")
     if not NAME.fullmatch(point.name):
         detail = "a family's name is lower-case letters, digits and underscores, beginning with a letter"
         return replace(record, status="incompatible", detail=detail)
-    detail = _incompatibility(distribution.requires or [], core)
-    return replace(record, status="incompatible", detail=detail) if detail else record
+    if detail := _incompatibility(metadata.get_all("Requires-Dist") or [], core):
+        return replace(record, status="incompatible", detail=detail)
+    return _of_copies(record, distribution)  # type: ignore[arg-type]
+
+
+def _of_copies(record: FamilyRecord, distribution: Distribution) -> FamilyRecord:
+    """Say that a distribution is installed twice. Python may take its code from one place and its metadata from another: a
+    family whose code may not be of the version that it claims cannot be used."""
+    from importlib_metadata import distributions
+
+    copies = list(distributions(name=record.distribution))
+    if len(copies) == 1:
+        return record
+    (first, _), *others = dict.fromkeys((str(copy.locate_file("")), copy.version) for copy in copies)
+    if not others:  # a folder that is on the path twice
+        return record
+    elsewhere = " and ".join(f"{version} in {place}" for place, version in others)
+    if all(place != first for place, _ in others) and _is_code_of(distribution, record.package):
+        return replace(record, detail=f"installed twice: {record.version} in {first} is used, {elsewhere} is not")
+    detail = f"it is installed twice, {record.version} in {first} and {elsewhere}, and its code may be that of either"
+    return replace(record, status="conflict", detail=detail)
+
+
+def _is_code_of(distribution: Distribution, package: str) -> bool:
+    """Whether what Python would import stands beside this distribution's metadata, or where its editable install points to."""
+    from importlib.util import find_spec
+    from urllib.parse import unquote, urlsplit
+
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return False
+    code, origin = Path(spec.origin).parent.resolve(), distribution.origin
+    if code.parent == Path(str(distribution.locate_file(""))).resolve():
+        return True
+    return origin is not None and code.is_relative_to(Path(unquote(urlsplit(origin.url).path)).resolve())
 
 
 def _incompatibility(requires: Iterable[str], core: str) -> str:
@@ -199,7 +238,8 @@ def _import(record: FamilyRecord) -> Any:
     from importlib_metadata import EntryPoint
 
     try:
-        return EntryPoint(record.name, record.target, GROUP).load()
+        with redirect_stdout(sys.stderr):  # what a plugin says when it is imported is no result of a command
+            return EntryPoint(record.name, record.target, GROUP).load()
     except (Exception, SystemExit) as error:
         raise broken(record, f"does not import: {type(error).__name__}: {error}") from error
 
@@ -209,7 +249,7 @@ def _check_hooks(record: FamilyRecord, manager: pluggy.PluginManager) -> None:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         unknown = next(name for name, caller in vars(manager.hook).items() if not caller.has_spec())
-        hint = nearest(unknown, HOOKS) or f"The hooks are {', '.join(HOOKS)}."
+        hint = nearest(unknown, HOOKS + OPTIONAL) or f"The hooks are {', '.join(HOOKS + OPTIONAL)}."
         raise broken(record, f"implements the unknown hook {unknown!r}", hint) from error
     missing = [name for name in HOOKS if not getattr(manager.hook, name).get_hookimpls()]
     if missing:

@@ -10,6 +10,9 @@ checked against the dataclass that the family names in `xlm_info`. A family's wh
         return Mine(cfg, vocab_size=len(tokenizer))
 
 The import is inside the function, so that listing families costs nothing.
+
+`xlm_commands` is optional, the others are not. What wraps a hook of every family, as an adapter around each network, is an
+extension: a class whose methods are hook wrappers, which `extensions.NAME={_target_: PATH}` puts around any family.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    import typer
+
     from xlm_core.protocols import Collator, FamilyInfo, Layout, Loss, Model, Predictor, Stage, Tokenizer
 
 PROJECT = "xlm"
@@ -49,3 +54,9 @@ def xlm_predictor(cfg: Any, model: Model, tokenizer: Tokenizer) -> Predictor:  #
 @hookspec(firstresult=True)
 def xlm_collator(cfg: Any, tokenizer: Tokenizer, layout: Layout, stage: Stage) -> Collator:  # type: ignore[empty-body]
     """Build the function that turns examples of `layout` into a batch for `stage`. It runs in data workers."""
+
+
+@hookspec(firstresult=True)
+def xlm_commands() -> typer.Typer:  # type: ignore[empty-body]
+    """Commands of the family's own: `xlm run FAMILY COMMAND`. Optional, and asked for only then. An XlmError that a command
+    raises is explained as core's are, and typer.Exit sets the exit code."""

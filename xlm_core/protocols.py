@@ -56,6 +56,8 @@ class Batch(TypedDict, total=False):
     prompt_ids: Tensor
     """(B, P) int64. In `predict`: the examples' `prompt_ids`, right-padded; absent where there are none. Core adds it, for
     metrics."""
+    bytes: Tensor
+    """(B,) float64. In `evaluate`, `lm`: bytes of UTF-8 text that the row stands for. Core adds it, for bits per byte."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class LossOutput:
     """() float: over how many units `loss` is a mean. Micro-batches and ranks are averaged with these weights."""
     terms: Mapping[str, Ratio] = field(default_factory=dict)
     """Detached statistics. `loss` is reported as the loss with its standard error; `nll`, in nats with tokens as units, makes
-    core report perplexity and bits per token, called exact or a bound as the family declares."""
+    core report perplexity, bits per token and, in `lm`, bits per byte, called exact or a bound as the family declares."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,31 @@ class Loss(Protocol):
         Args:
             batch: made by the family's collator.
             seed: with `batch["draw"]` it fixes any noise that the loss draws.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How probable given texts are."""
+
+    log_likelihood: Tensor
+    """(B,) float64, in nats: log p, or a lower bound of it, as the family declares."""
+    greedy: Tensor | None = None
+    """(B,) bool: whether the most probable token at every place is the text's; None for families that write in any order."""
+
+
+@runtime_checkable
+class LikelihoodScorer(Protocol):
+    """What a loss may be beside: one that scores a text given what stands before it, for harnesses of others."""
+
+    def log_likelihood(self, batch: Batch, *, seed: int) -> Scores:
+        """log p(input_ids | prompt_ids) of each example.
+
+        Args:
+            batch: an `evaluate` batch. An `lm` example that has `prompt_ids` is a text that goes on after its `input_ids`: the
+                collator puts no end behind it.
+            seed: with `batch["draw"]` it fixes any noise.
         """
         ...
 

@@ -7,34 +7,32 @@ A run folder holds config.yaml (resolved), environment.json, tokenizer/, metrics
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
 
-from xlm_core import composition, environment, families
+from xlm_core import composition, decoding, environment, families, results
 from xlm_core.config import RunConfig
 from xlm_core.data import tokenizers
 from xlm_core.data.module import DataModule
+from xlm_core.decoding import Sample as Sample
 from xlm_core.errors import CheckpointError, ConfigError
-from xlm_core.evaluation import evaluators, metrics
+from xlm_core.evaluation import comparison, evaluators, metrics
+from xlm_core.evaluation.comparison import Comparison
 from xlm_core.evaluation.evaluators import Evaluator
 from xlm_core.evaluation.prompts import WithPrompts
-from xlm_core.evaluation.statistics import Estimate
+from xlm_core.evaluation.text_bytes import TextBytes, WithBytes
 from xlm_core.families import Family
-from xlm_core.protocols import Batch, Collator, Example, Loss, Model, Predictor, Stage, Tokenizer
+from xlm_core.protocols import Collator, Example, Layout, Loss, Model, Predictor, Stage, Tokenizer
+from xlm_core.results import Result as Result
 from xlm_core.training import checkpoints, precision, trainer
 from xlm_core.training.harness import Harness
-
-if TYPE_CHECKING:
-    from xlm_core.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -47,28 +45,6 @@ class Parts:
     predictor: Predictor
     data: DataModule
     collate: Callable[[Stage], Collator]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One generated text."""
-
-    prompt: str
-    text: str
-    ids: list[int]
-    nfe: int
-    trace: Trace | None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run measured."""
-
-    metrics: dict[str, Estimate]
-    directory: Path
-    checkpoint: Path | None
-    sample: Sample | None = None
-    """One row of the test split, decoded with its trace."""
 
 
 def build(config: RunConfig, family: Family, *, tokenizer: Tokenizer | None = None) -> Parts:
@@ -87,7 +63,11 @@ def build(config: RunConfig, family: Family, *, tokenizer: Tokenizer | None = No
     def collate(stage: Stage) -> Collator:
         arguments = {"cfg": config.collator, "tokenizer": tokenizer, "layout": config.data.layout, "stage": stage}
         collator: Collator = family.hook.xlm_collator(**arguments)
-        return WithPrompts(collator, tokenizer.pad_token_id) if stage == "predict" else collator
+        if stage == "predict":
+            return WithPrompts(collator, tokenizer.pad_token_id)
+        # What is measured of an lm row is all of its text; elsewhere a part of it is given.
+        counted = stage == "evaluate" and config.data.layout == "lm" and family.info.likelihood != "none"
+        return WithBytes(collator, TextBytes(tokenizer)) if counted else collator
 
     cfg = config.trainer
     data = DataModule(
@@ -175,6 +155,15 @@ def evaluate(folder: Path, *, split: str = "test", checkpoint: str = "best", ove
     return _measure(config, module, parts, folder, path, split, later)
 
 
+def compare(folders: Sequence[Path], split: str = "test") -> Comparison:
+    """The last results of runs, as far as they can be compared.
+
+    Raises:
+        CheckpointError: a run has no result of the split.
+    """
+    return comparison.compared({str(folder): results.read(folder, split) for folder in folders})
+
+
 def assess(config: RunConfig, predictions: Path) -> Result:
     """Run the evaluators of `config.data` on a predictions file of any run.
 
@@ -186,7 +175,7 @@ def assess(config: RunConfig, predictions: Path) -> Result:
     if not chosen:
         hint = "Name one: '+data.evaluators.generative_perplexity={judge: gpt2-large}'."
         raise ConfigError(f"{config.data.name} has no evaluators", hint)
-    return Result(_assess(predictions, chosen), predictions.parent, None)
+    return Result(results.assess(predictions, chosen), predictions.parent, None)
 
 
 def generate(
@@ -211,19 +200,24 @@ def generate(
         trace: record the event logs.
         overrides: Hydra overrides on the run's config.
     """
-    config, family = reopen(folder, overrides)
-    path = checkpoints.locate(folder / "checkpoints", checkpoint)
-    parts = build(config, family, tokenizer=tokenizers.load(folder / "tokenizer"))
-    module = harness(config, family, parts, folder / "predictions")
-    checkpoints.load_weights(module, path)
+    config, _, parts = restore(folder, checkpoint, overrides)
     examples = _examples(config, parts, prompts, n)
     size = config.trainer.eval_batch_size or config.trainer.micro_batch_size
     collate = parts.collate("predict")
-    with _inference(config, parts.model) as device:
+    with decoding.inference(config, parts.model) as device:
         for start in range(0, len(examples), size):
-            yield from _decode(
-                parts, collate(examples[start : start + size]), examples[start : start + size], device, seed, trace
-            )
+            chunk = examples[start : start + size]
+            made = collate(chunk)
+            yield from decoding.decode(parts.predictor, parts.tokenizer, made, chunk, device, seed=seed, trace=trace)
+
+
+def restore(folder: Path, checkpoint: str = "best", overrides: Sequence[str] = ()) -> tuple[RunConfig, Family, Parts]:
+    """A run's config, family and parts, with the weights of a checkpoint, averaged where the run kept an average."""
+    config, family = reopen(folder, overrides)
+    path = checkpoints.locate(folder / "checkpoints", checkpoint)
+    parts = build(config, family, tokenizer=tokenizers.load(folder / "tokenizer"))
+    checkpoints.load_weights(harness(config, family, parts, folder / "predictions"), path)
+    return config, family, parts
 
 
 def prepare(config: RunConfig, family: Family | None = None) -> dict[str, Any]:
@@ -302,20 +296,17 @@ def _measure(
     run(module, datamodule=parts.data, verbose=False)
     found = dict(module.estimates)
     for predictions in module.predictions if later else ():
-        found |= {f"{split}/{name}": estimate for name, estimate in _assess(predictions, later).items()}
-    results = folder / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"{split}_step{module.weights_step or 0:07d}.json").write_text(
-        json.dumps({name: asdict(estimate) for name, estimate in found.items()}, indent=2) + "\n"
-    )
-    return Result(found, folder, path, _one_sample(config, parts, split))
+        found |= {f"{split}/{name}": estimate for name, estimate in results.assess(predictions, later).items()}
+    result = Result(found, folder, path, _one_sample(config, parts, split), _policy(config, parts, split))
+    if evaluator.is_global_zero:
+        results.write(result, config.family.name, split, module.weights_step or 0)
+    return result
 
 
-def _assess(predictions: Path, chosen: Mapping[str, Evaluator]) -> dict[str, Estimate]:
-    """What evaluators find of each row is written beside the predictions, as `*.scored.jsonl`."""
-    rows = evaluators.scored(chosen, evaluators.read(predictions))
-    evaluators.write(predictions.with_suffix(".scored.jsonl"), rows)
-    return evaluators.summarised(chosen, rows)
+def _policy(config: RunConfig, parts: Parts, split: str) -> dict[str, Any]:
+    collate = parts.collate("evaluate")
+    around = results.specials(collate, parts.tokenizer, cast(Layout, config.data.layout), packed=config.data.packing)
+    return parts.data.policy(split, around, exact_bytes=TextBytes(parts.tokenizer).exact)
 
 
 def _one_sample(config: RunConfig, parts: Parts, split: str) -> Sample | None:
@@ -325,30 +316,10 @@ def _one_sample(config: RunConfig, parts: Parts, split: str) -> Sample | None:
         examples: list[Example] = [{"draw": 0, "input_ids": []}]
     else:
         examples = [parts.data.examples(split)[0]]
-    with _inference(config, parts.model) as device:
-        return next(_decode(parts, parts.collate("predict")(examples), examples, device, config.seed, True))
-
-
-@contextmanager
-def _inference(config: RunConfig, model: Model) -> Iterator[torch.device]:
-    device = torch.device(precision.accelerator(config.trainer.accelerator))
-    model.to(device).eval()
-    bf16 = _precision(config).name == "bf16-mixed"
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        yield device
-
-
-def _decode(
-    parts: Parts, batch: Batch, examples: Sequence[Example], device: torch.device, seed: int, trace: bool
-) -> Iterator[Sample]:
-    moved: Any = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
-    prediction = parts.predictor.predict(moved, seed=seed, trace=trace)
-    traces = prediction.traces or itertools.repeat(None)
-    tokenizer = parts.tokenizer
-    for example, row, nfe, log in zip(examples, prediction.ids.tolist(), prediction.nfe.tolist(), traces, strict=False):
-        ids = [token for token in row if token != tokenizer.pad_token_id]
-        prompt = tokenizer.decode(list(example.get("prompt_ids", ())), skip_special_tokens=False)
-        yield Sample(str(prompt), str(tokenizer.decode(ids, skip_special_tokens=True)), ids, nfe, log)
+    batch = parts.collate("predict")(examples)
+    with decoding.inference(config, parts.model) as device:
+        made = decoding.decode(parts.predictor, parts.tokenizer, batch, examples, device, seed=config.seed, trace=True)
+        return next(made)
 
 
 def _examples(config: RunConfig, parts: Parts, prompts: Sequence[str] | None, n: int) -> list[Example]:
@@ -357,17 +328,7 @@ def _examples(config: RunConfig, parts: Parts, prompts: Sequence[str] | None, n:
     if prompts is None:
         rows = parts.data.examples("test")
         return rows.__getitems__(range(min(n, len(rows))))
-    infill = config.data.layout == "infill"
-    ids = [_prompt_ids(parts.tokenizer, prompt, holes=infill) for prompt in prompts]
-    repeated = [row for row in ids for _ in range(n)]
-    return [{"draw": i, "prompt_ids": row, "input_ids": row if infill else []} for i, row in enumerate(repeated)]
-
-
-def _prompt_ids(tokenizer: Tokenizer, text: str, *, holes: bool) -> list[int]:
-    """Ids of a typed prompt. With `holes` the mask token's own text is a hole; otherwise text never makes a special token."""
-    pieces = text.split(tokenizer.mask_token) if holes else [text]
-    first, *rest = tokenizers.encode(tokenizer, pieces)
-    return [*first, *itertools.chain.from_iterable([tokenizer.mask_token_id, *piece] for piece in rest)]
+    return decoding.prompted(parts.tokenizer, config.data.layout, prompts, n)
 
 
 def _announce(config: RunConfig, family: Family, parts: Parts, directory: Path) -> None:

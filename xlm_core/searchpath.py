@@ -1,13 +1,20 @@
-"""Where config files are: core's folder, those of the families in use, the user's own. Imports neither Hydra nor a plugin."""
+"""Where config files are: core's folder, those of the families in use, the user's own. Imports neither Hydra nor a plugin.
+
+A plugin's files bear its family's name, so that no two plugins can mean the same file, and so that a data set tells which
+plugin ships it: `toy_words` is of `toy`, and any family can be trained on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 from xlm_core import families
 from xlm_core.errors import ConfigError, XlmError
+from xlm_core.families import FamilyRecord
 
 CORE = Path(__file__).parent / "conf"
 
@@ -22,8 +29,8 @@ class Source:
 
     def files(self) -> dict[str, Path]:
         """Its files by name, as `data/star`."""
-        found = sorted(self.folder.rglob("*.yaml"))
-        return {path.relative_to(self.folder).with_suffix("").as_posix(): path for path in found}
+        found = sorted(glob("**/*.yaml", root_dir=self.folder, recursive=True))
+        return {name.removesuffix(".yaml").replace(os.sep, "/"): self.folder / name for name in found}
 
 
 def sources(names: Sequence[str] = (), folder: Path | None = None) -> list[Source]:
@@ -34,32 +41,51 @@ def sources(names: Sequence[str] = (), folder: Path | None = None) -> list[Sourc
         ConfigError: there is no such folder, or one of its files has the name of an earlier one.
     """
     path = [Source("core", CORE)]
-    for name in names:
-        record = families.find(name)
-        if record.configs is None or not (record.configs / "family" / f"{name}.yaml").exists():
-            raise families.broken(record, f"ships no conf/family/{name}.yaml", "It was built without its config files.")
-        path.append(Source(record.origin, record.configs))
-        if repeated := _repeated(path):
-            raise families.broken(record, repeated, f"A family's config files bear its name, as model/{name}_tiny.yaml.")
+    for name in dict.fromkeys(names):
+        path.append(source_of(families.find(name), path))
     if folder is not None:
         if not folder.is_dir():
             hint = "--config-dir takes a folder of config groups, as DIR with DIR/model/mine.yaml."
             raise ConfigError(f"there is no folder {folder}", hint)
-        path.append(Source(str(folder), folder.resolve()))
-        if repeated := _repeated(path):
+        own = Source(str(folder), folder.resolve())
+        if repeated := _repeated(own.files(), path):
             raise ConfigError(f"{folder} {repeated}", "Hydra would never read it: give it another name.")
+        path.append(own)
     return path
 
 
-def everything() -> list[Source]:
-    """Core's configs and those of every family that can be used; a family whose configs are broken is left out."""
+def source_of(record: FamilyRecord, path: Sequence[Source] = (Source("core", CORE),)) -> Source:
+    """The configs of a family, to go behind `path`.
+
+    Raises:
+        FamilyError: it has none, or one of them has the name of an earlier one, or a name that is not the family's to give.
+    """
+    name, folder = record.name, record.configs
+    if folder is None or not (folder / "family" / f"{name}.yaml").exists():
+        raise families.broken(record, f"ships no conf/family/{name}.yaml", "It was built without its config files.")
+    source = Source(record.origin, folder)
+    names = source.files()
+    if fault := _repeated(names, path) or _foreign(names, name):
+        raise families.broken(record, fault, f"A family's config files bear its name, as model/{name}_tiny.yaml.")
+    return source
+
+
+def everything(folder: Path | None = None) -> list[Source]:
+    """Core's configs, those of every family that can be used, and the user's; a family whose configs are broken is left out."""
     path = sources()
     for record in families.installed().values():
         try:
-            path += sources([record.name])[1:]
+            path += [source_of(record)] if record.status == "ok" else []
         except XlmError:
             continue
-    return path
+    return path + sources(folder=folder)[1:]
+
+
+def shippers(data: Iterable[str]) -> list[str]:
+    """The families whose plugins ship some of these data sets. Core's own, and what nobody ships, have none."""
+    found = [option for option in data if not (CORE / "data" / f"{option}.yaml").exists()]
+    records = families.installed() if found else {}
+    return [name for name, record in records.items() if record.status == "ok" and any(_ships(record, one) for one in found)]
 
 
 def options(path: Sequence[Source]) -> dict[str, dict[str, Source]]:
@@ -94,7 +120,7 @@ def recipe(data: str, family: str, preset: str | None = None, folder: Path | Non
     Raises:
         ConfigError: there is no such preset.
     """
-    known = options(sources([family], folder)).get("experiment", {})
+    known = options(sources([family, *shippers([data])], folder)).get("experiment", {})
     name = "_".join(part for part in (data, family, preset) if part)
     if name in known or preset is None:
         return name if name in known else None
@@ -103,9 +129,23 @@ def recipe(data: str, family: str, preset: str | None = None, folder: Path | Non
     raise ConfigError(f"{family} on {data} has no preset {preset!r}", families.nearest(preset, presets) or hint)
 
 
-def _repeated(path: Sequence[Source]) -> str:
-    """What the last source repeats of those before it, of which Hydra would take the first without a word."""
-    *earlier, last = path
-    own = last.files()
-    shadowed = ((name, source.provider) for source in earlier for name in source.files() if name in own)
+def _repeated(names: Iterable[str], path: Sequence[Source]) -> str:
+    """Which of these files is on the path already, where Hydra would find it first and say nothing."""
+    pairs = ((name, source) for source in path for name in names)
+    shadowed = ((name, source.provider) for name, source in pairs if os.path.exists(f"{source.folder}/{name}.yaml"))
     return next((f"ships {name}.yaml, which shadows that of {provider}" for name, provider in shadowed), "")
+
+
+def _foreign(names: Iterable[str], family: str) -> str:
+    """Which of these files does not bear the family's name. A recipe bears it behind that of the data."""
+    for name in names:
+        group, _, option = name.rpartition("/")
+        padded = f"{option}_"
+        if not (padded.startswith(f"{family}_") or (group == "experiment" and f"_{family}_" in padded)):
+            return f"ships {name}.yaml, which does not bear the family's name"
+    return ""
+
+
+def _ships(record: FamilyRecord, data: str) -> bool:
+    own = f"{data}_".startswith(f"{record.name}_")
+    return own and record.configs is not None and (record.configs / "data" / f"{data}.yaml").exists()

@@ -62,7 +62,8 @@ class Fake:
             raise self.failure
 
     def result(self, directory: Path) -> Any:
-        return ModuleNamespace(metrics=self.metrics, directory=directory, checkpoint=directory / "best.ckpt", sample=None)
+        checkpoint = directory / "best.ckpt"
+        return ModuleNamespace(metrics=self.metrics, directory=directory, checkpoint=checkpoint, sample=None, policy=None)
 
 
 class ModuleNamespace:
@@ -92,7 +93,7 @@ def module_of(fake: Fake) -> ModuleType:
 
     def assess(config, predictions):
         fake.note("assess", data=config.data.name, evaluators=config.data.evaluators, predictions=predictions)
-        return ModuleNamespace(metrics=fake.metrics, directory=predictions.parent, checkpoint=None)
+        return ModuleNamespace(metrics=fake.metrics, directory=predictions.parent, checkpoint=None, policy=None)
 
     def prepare(config, family=None):
         fake.note("prepare", data=config.data)

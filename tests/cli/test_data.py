@@ -13,6 +13,8 @@ def test_listing(xlm, mine):
     assert rows["star_easy"]["layout"] == "seq2seq"
     assert rows["lm1b"]["download"] is True
     assert rows["broken"]["title"].startswith("broken: ")
+    assert rows["star_easy"]["rows"] == "train 50,000, validation 100, test 5,000"
+    assert rows["lm1b"]["rows"] == "train, validation 10,000, test 6,075"
 
 
 def test_a_set_that_inherits_is_composed_for_the_list(xlm, mine):
@@ -37,6 +39,22 @@ def test_showing_an_example(xlm, tmp_path):
     shown = json.loads(xlm("data", "show", "text", f"data.path={tmp_path}/text.txt", "tokenizer=byte", "--json").out)
     assert shown["example"]["input"] == "hello"
     assert len(shown["example"]["input_ids"]) == 5
+    assert [(token["token"], token["role"]) for token in shown["example"]["tokens"]] == [(letter, "text") for letter in "hello"]
+
+
+def test_an_example_is_shown_as_a_family_reads_it(xlm, monkeypatch):
+    arguments = ("data", "show", "star_easy", "--family", "arlm")
+    called = xlm(*arguments)
+    lines = called.out.splitlines()
+    (header,) = (n for n, line in enumerate(lines) if line.split() == ["token", "id", "role"])
+    rows = [line.split() for line in lines[header + 1 :]]
+    assert [role for _, _, role in rows] == ["prompt"] * 26 + ["bos"] + ["target"] * 8
+    assert all(int(number) == int(token) + 7 for token, number, role in rows if role != "bos")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    coloured = xlm(*arguments).out.splitlines()[-1]
+    assert coloured.startswith(f"\x1b[36m{rows[0][0]}\x1b[0m \x1b[36m{rows[1][0]}\x1b[0m")
+    assert coloured.count("\x1b[32m") == 8
 
 
 @pytest.mark.parametrize("command", [["data", "prepare"], ["prepare-data"]])

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import ast
 import json
+import subprocess
+import sys
+
+import pytest
 
 
 def test_listing_names_every_family_and_its_state(xlm, site):
@@ -67,3 +72,52 @@ def test_checking_one_that_does_not_import(xlm, site):
     called = xlm("families", "check", "bad")
     assert (called.code, called.out) == (3, "")
     assert "family 'bad' (xlm-family-bad 1.2.3) does not import" in called.err
+
+
+def test_the_list_of_many_imports_none_of_them_nor_anything_heavy(site):
+    """Wheels by the dozen cost reading their files. `python tests/benchmarks/listing.py` shows how much."""
+    for number in range(30):
+        site.install(f"dummy{number}", init="raise RuntimeError('imported')")
+    probe = (
+        "import sys\nfrom xlm_core.cli.app import main\ntry:\n    main(['families', 'list'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    *lines, modules = done.stdout.splitlines()
+    assert sum(line.startswith("dummy") and line.split()[3] == "ok" for line in lines) == 30
+    imported = set(ast.literal_eval(modules))
+    assert not {name for name in imported if name.startswith("xlm_family_")}
+    heavy = {"torch", "lightning", "transformers", "datasets", "hydra", "omegaconf", "pydantic", "rich"}
+    assert not imported & heavy
+
+
+@pytest.mark.parametrize(
+    ("plugin", "status", "detail"),
+    [
+        (
+            "@hookimpl\ndef xlm_modle(cfg): ...\n",
+            "broken",
+            "implements the unknown hook 'xlm_modle'. Did you mean 'xlm_model'?",
+        ),
+        ("@xlm_core.hookimpl(tryfirst=True)\ndef xlm_lost(cfg): ...\n", "broken", "implements the unknown hook 'xlm_lost'."),
+        ("@hookimpl(specname='xlm_model')\ndef build(cfg): ...\n", "ok", ""),
+        ("@hookimpl(optionalhook=True)\ndef xlm_later(cfg): ...\n", "ok", ""),
+        ("@hookimpl\ndef xlm_commands(): ...\n", "ok", ""),
+        ("def xlm_modle(cfg): ...\n", "ok", ""),
+        ("x = (\n", "broken", "is no Python in plugin.py, line 1: '(' was never closed"),
+        ("x = '\\0'\n\0", "broken", "is no Python in plugin.py"),
+    ],
+)
+def test_hooks_are_read_without_being_imported(xlm, site, plugin, status, detail):
+    site.install("toy", plugin=plugin, init="raise RuntimeError('imported')")
+    [row] = [row for row in json.loads(xlm("families", "list", "--json").out) if row["name"] == "toy"]
+    assert row["status"] == status
+    assert row["detail"].startswith(detail)
+    assert row["detail"] != "" or status == "ok"
+
+
+def test_a_module_that_is_not_there(xlm, site):
+    package = site.install("toy")
+    (site.folder / package / "plugin.py").rename(site.folder / package / "other.py")
+    [row] = [row for row in json.loads(xlm("families", "list", "--json").out) if row["name"] == "toy"]
+    assert (row["status"], row["detail"]) == ("broken", "has no module xlm_family_toy.plugin")

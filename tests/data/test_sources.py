@@ -1,4 +1,5 @@
 import gzip
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -137,11 +138,35 @@ def test_rows_are_counted_after_the_shuffle(tmp_path):
     assert texts(local(tmp_path / "a.txt", split), "train", tmp_path) == published[10:14]
 
 
-@pytest.mark.parametrize("split", [SplitConfig(share=[0.0, 0.75]), SplitConfig(shuffle=1)])
-def test_a_stream_has_no_shares(split, tmp_path):
+@pytest.mark.parametrize("name", ["a.txt", "a.parquet"])
+def test_shares_of_a_stream_are_those_of_the_file(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    splits = {**SHARED, "few": SplitConfig(share=[0.5, 1.0], rows=2), "first": SplitConfig(rows=3)}
+    config = local(tmp_path / name, splits)
+    for split in splits:
+        assert texts(config, split, tmp_path, streaming=True) == texts(config, split, tmp_path)
+
+
+def test_a_stream_is_not_shuffled_as_a_whole(tmp_path):
     WRITERS["a.txt"](tmp_path / "a.txt")
-    with pytest.raises(DataError, match="share of a stream"):
-        open_split(local(tmp_path / "a.txt", {"train": split}), "train", streaming=True)
+    with pytest.raises(DataError, match="cannot be shuffled as a whole"):
+        open_split(local(tmp_path / "a.txt", {"train": SplitConfig(shuffle=1)}), "train", streaming=True)
+
+
+@pytest.mark.parametrize(
+    "chosen, made",
+    [(SplitConfig("held", rows=2), 2), (SplitConfig("held", rows=9), 5), (SplitConfig("held", [0.2, 1.0], 2), 5)],
+)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_generator_makes_no_more_rows_than_are_used(chosen, made, lazy, tmp_path, user_module):
+    body = "for i in range(held):\n        COUNT.append(i)\n        yield {'text': str(i)}\n"
+    columns = "COUNT.extend(range(held))\n    return {'text': [str(i) for i in range(held)]}\n"
+    module = user_module(f"COUNT = []\ndef f(split, held):\n    {body if lazy else columns}")
+    source = SourceConfig(kind="function", function=f"{module}.f", arguments={"held": 5})
+    config = DataConfig(name="mine", layout="lm", source=source, splits={"test": chosen})
+    start = 1 if chosen.share[0] else 0
+    assert texts(config, "test", tmp_path) == [str(i) for i in range(start, min(5, start + (chosen.rows or 5)))]
+    assert len(importlib.import_module(module).COUNT) == made
 
 
 def test_files_are_found_by_any_of_the_names_of_a_split(tmp_path):

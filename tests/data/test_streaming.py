@@ -32,6 +32,15 @@ def batches(config, tokenizer, count, *, rank=0, world=1, workers=0, start_step=
     return found
 
 
+@pytest.mark.parametrize(("world", "workers"), [(1, 0), (2, 0), (1, 2)])
+def test_a_share_of_several_files_is_read_by_all_readers_and_nothing_else_is(world, workers, config, byte_tokenizer):
+    half = replace(config, splits={"train": SplitConfig(share=[0.0, 0.4])})
+    own = [batches(half, byte_tokenizer, 8 * max(workers, 1), rank=rank, world=world, workers=workers) for rank in range(world)]
+    seen = {text for found in own for batch in found for _, text in batch}
+    whole = [f"{file}.{row}" for file in range(FILES) for row in range(ROWS)]
+    assert seen == set(whole[: round(0.4 * len(whole))])
+
+
 EVERY = sorted(f"{file}.{row}" for file in range(FILES) for row in range(ROWS))
 
 

@@ -22,7 +22,7 @@ def test_its_table_holds_what_the_runs_measured(tmp_path, environment):
     assert [row[0] for row in table[2:]] == ["arlm", "ilm"]
     for name, match, nfe, trained, decoded in table[2:]:
         (path,) = tmp_path.glob(f"runs/{name}/star_easy/*/results/test_*.json")
-        measured = json.loads(path.read_text())
+        measured = json.loads(path.read_text())["metrics"]
         assert measured["test/exact_match"]["n"] == 40
         assert float(match.split(" ±")[0]) == pytest.approx(measured["test/exact_match"]["value"], abs=5e-5)
         assert float(nfe) == pytest.approx(measured["test/nfe"]["value"], abs=5e-3)

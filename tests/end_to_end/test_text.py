@@ -47,11 +47,18 @@ def judge(tmp_path_factory) -> Path:
 def test_own_text_trains_evaluates_and_generates(xlm, text, judge, family):
     arguments = ["train", "-f", family, "-d", "text", f"data.path={text}", "--no-recipe", f"model={family}_tiny", *TINY]
     trained = json.loads(xlm(*arguments, "--json").stdout)["metrics"]
-    evaluated = json.loads(xlm("eval", "latest", "--json").stdout)["metrics"]
+    result = json.loads(xlm("eval", "latest", "--json").stdout)
+    evaluated = result["metrics"]
     assert evaluated["test/loss"]["value"] == pytest.approx(trained["test/loss"]["value"], rel=1e-5)
     assert evaluated["test/loss"]["stderr"] > 0
     if family == "arlm":
         assert evaluated["test/perplexity"]["value"] == pytest.approx(math.exp(evaluated["test/nll"]["value"]), rel=1e-4)
+        lines = [len(f"{WORDS[i % 4]} {i}") for i in range(190, 200)]
+        tokens = sum(lines) + sum(-(-length // 16) for length in lines)  # an EOS behind every row
+        expected = evaluated["test/bits_per_token"]["value"] * tokens / sum(lines)
+        assert evaluated["test/bits_per_byte"]["value"] == pytest.approx(expected, rel=1e-5)
+        assert result["policy"]["specials"] == ["bos", "eos"]
+        assert result["policy"]["wrapping"] == {"layout": "lm", "long_rows": "divided", "length": 16}
         judged = f"+data.evaluators.generative_perplexity={{judge: {judge}, device: cpu}}"
         during = json.loads(xlm("eval", "latest", "--json", "+data.predict.test=6", judged).stdout)["metrics"]
         (file,) = text.parent.glob("runs/*/*/*/predictions/test_*[0-9].jsonl")

@@ -21,5 +21,6 @@ def test_without_steps_the_test_split_is_measured(xlm, tmp_path):
     assert found["metrics"]["test/exact_match"]["n"] == 5
     (results,) = tmp_path.glob("runs/*/*/*/results/test_step0000000.json")
     (predictions,) = tmp_path.glob("runs/*/*/*/predictions/test_*.jsonl")
-    assert json.loads(results.read_text()).keys() == found["metrics"].keys()
+    kept = json.loads(results.read_text())
+    assert (kept["metrics"], kept["policy"]) == (found["metrics"], found["policy"])
     assert len(predictions.read_text().splitlines()) == 5

@@ -175,7 +175,14 @@ def _of_two(rank, store, out):
     mine.score = lambda rows: [{**found, "rank": rank} for found in score(rows)]
     rows = evaluators.scored({"mine": mine}, rows_of([*TEXTS, "last"]))
     evaluators.write(out, rows)
+    summarise = mine.summarise
+    mine.summarise = lambda rows: summarise(rows) if rank == 0 else pytest.fail("only the first rank sums up")
     assert evaluators.summarised({"mine": mine}, rows)["share_over_5"].n == 7
+    with pytest.raises(ConfigError, match="'again' gives 'share_over_5'") as caught:
+        evaluators.summarised({"mine": mine, "again": mine}, rows)
+    assert caught.value.hint == "Leave one out."
+    mine.files = lambda rows: {".ranks": str(rank)}
+    evaluators.export(out, rows, {"mine": mine})
     torch.distributed.destroy_process_group()
 
 
@@ -191,4 +198,5 @@ def test_two_ranks_score_every_row_once_and_one_of_them_writes(tmp_path):
     rows = evaluators.read(out)
     assert [row["text"] for row in rows] == [*TEXTS, "last"]
     assert [row["rank"] for row in rows] == [0, 1, 0, 1, 0, 1, 0]
+    assert out.with_suffix(".ranks").read_text() == "0"
     assert [row["over_5"] for row in rows] == [float(len(text) > 5) for text in [*TEXTS, "last"]]

@@ -124,6 +124,38 @@ def test_fragments_are_asked_ten_times_each(prepared, tmp_path):
     assert [tokenizer.decode(row["prompt_ids"]) for row in rows] == ["c21ccccc1.", "C1O."]
 
 
+def test_prompts_in_bracket_safe_and_morphing(prepared, tmp_path):
+    options = ("data.arguments.task=scaffold_morphing", "data.arguments.bracket=true", "data.arguments.samples=1")
+    rows, tokenizer = prepared("safe_fragment", write(tmp_path / "fragments.csv"), "test", *options)
+    assert [tokenizer.decode(row["prompt_ids"]) for row in rows] == ["C<1>.c<2>1ccccc1.", "N<1>.O<2>."]
+
+
+def test_a_superstructure_without_open_bonds_gets_some():
+    chem = pytest.importorskip("rdkit.Chem")
+    from xlm_core.tasks.molecules.chemistry import fragments, smiles
+
+    def prompts(seed, fragment="O=c1cc[nH]c2ccccc12"):
+        rows = {"smiles": ["C"], "superstructure_generation": [fragment]}
+        made = preprocess_fragments(rows, TOKENIZER, "superstructure_generation", samples=40, bracket=True, seed=seed)
+        return [TOKENIZER.decode(ids) for ids in made["prompt_ids"]]
+
+    drawn = prompts(0)
+    assert drawn == prompts(0) != prompts(1)
+    assert {prompt.count("<") for prompt in drawn} == {1, 2, 3}
+    assert {smiles(fragments(prompt)) for prompt in drawn} == {chem.CanonSmiles("O=c1cc[nH]c2ccccc12")}
+    assert any("n<" in prompt for prompt in drawn)
+    assert set(prompts(0, "CC*")) == {"CC<1>."}
+    with pytest.raises(DataError, match="something can be bound to"):
+        prompts(0, "FC(F)(F)F")
+
+
+def test_safe_in_brackets(copy, prepared):
+    folder = copy(
+        train_parquet=[{"safe": text} for text in SAFE], validation_parquet=[{"safe": "C"}], test_parquet=[{"safe": "C"}]
+    )
+    assert decoded(prepared("safe_bracket", folder, "train")) == ["c1ccc<1>c(c1)C<2>.O=C<2>N<1>", "CC<1>.C<1>N"]
+
+
 def test_a_task_that_is_not_there_is_named():
     with pytest.raises(DataError, match="'smiles'"):
         preprocess_fragments({"smiles": ["C"]}, TOKENIZER, "smiles")

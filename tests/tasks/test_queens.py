@@ -12,7 +12,7 @@ from xlm_core.protocols import Prediction
 from xlm_core.tasks.queens import boards, generate, preprocess, valid
 
 TOKENIZER = tokenizers.build(TokenizerConfig(kind="numbers", size=3))
-LAW = {"size": 8, "fewest": 1, "most": 6, "validation": 1, "test": 2}
+LAW = {"size": 8, "fewest": 1, "most": 6, "validation_solutions": 1, "test_solutions": 2}
 SPLITS = ("train", "validation", "test")
 
 
@@ -160,6 +160,6 @@ def test_slips_are_named():
     with pytest.raises(ConfigError, match="5 to 3 of 8"):
         generate("train", **{**LAW, "fewest": 5, "most": 3})
     with pytest.raises(ConfigError, match="12 solutions cannot be divided"):
-        generate("train", **{**LAW, "test": 11})
+        generate("train", **{**LAW, "test_solutions": 11})
     with pytest.raises(DataError, match="dev"):
         generate("dev", **LAW)

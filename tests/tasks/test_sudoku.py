@@ -354,3 +354,18 @@ def test_slips_are_named():
         generate("train", difficulty="easy", copies=0)
     with pytest.raises(DataError, match="dev"):
         generate("dev", difficulty="easy")
+
+
+def test_training_can_go_along_the_way_of_the_solver():
+    def way(board):
+        while "." in board:
+            yield board
+            board = "".join(str(digit or ".") for digit in solver.digits(solver.sweep(bits(board)))[0])
+
+    made = rows("medium", "train", trajectory=True)
+    assert len(made) == SIZES["train"]
+    puzzles = dict(row[:2] for row in rows("medium", "train"))
+    expected = [(board, answer) for question, answer in puzzles.items() for board in way(question)]
+    assert [row[:2] for row in made] == expected[: SIZES["train"]]
+    assert [row[3] for row in made[:5]] == list(range(made[0][3], made[0][3] - 5, -1))
+    assert rows("medium", "test", trajectory=True) == rows("medium", "test")

@@ -31,7 +31,7 @@ def test_a_file_without_the_name_of_the_family(site, file):
     built = toy(site)
     packaging.configs_are_prefixed(built)
     site.write(f"xlm_family_toy/conf/{file}.yaml", "{}\n")
-    with pytest.raises(AssertionError, match=f"{file}.yaml does not bear the family's name"):
+    with pytest.raises(AssertionError, match=f"{file}.yaml, which does not bear the family's name"):
         packaging.configs_are_prefixed(built)
 
 

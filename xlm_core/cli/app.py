@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from xlm_core.cli import configs, data, doctor, evaluate, families, generate, train
+from xlm_core.cli import commands, compare, configs, data, doctor, evaluate, families, generate, train
 from xlm_core.errors import XlmError
 
 # A flag with no value makes typer import pydantic, which takes longer than all the rest of `xlm families list`.
@@ -30,8 +30,10 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("generate")(generate.generate)
+app.command("compare")(compare.compare)
 app.command("prepare-data")(data.prepare)
 app.command("doctor")(doctor.doctor)
+app.command("run", context_settings=commands.SETTINGS)(commands.run)
 app.add_typer(families.commands, name="families")
 app.add_typer(data.commands, name="data")
 app.add_typer(configs.commands, name="configs")

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import typer
 
@@ -17,6 +17,7 @@ from xlm_core.cli.options import Json
 
 TIMEOUT = 600
 ENOUGH_DISK = 5e9
+PROBE = "import json; from xlm_core import inspection; print(json.dumps(inspection.hardware()))"
 
 
 class Finding(NamedTuple):
@@ -29,31 +30,10 @@ class Finding(NamedTuple):
 
 def doctor(as_json: Json = False) -> None:
     """Look over the installation: each family loads and composes, hardware, disk, loggers. Exit 1 when something is broken."""
-    findings = [*_core(), *_script(), _hardware(), *_families(), _disk(), *_loggers()]
+    findings = [*_core(), *_script(), *_hardware(), *_families(), _disk(), *_loggers()]
     output.table([finding._asdict() for finding in findings], as_json)
     if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(1)
-
-
-def hardware() -> None:
-    """Print, as JSON, what a run would compute on. Runs in a process of its own."""
-    from xlm_core import inspection
-
-    print(json.dumps(inspection.hardware()))
-
-
-def family(name: str) -> None:
-    """Check a family and its configs, and print, as JSON, how long it takes to load. Runs in a process of its own."""
-    import time
-
-    from xlm_core import composition, families
-
-    start = time.perf_counter()
-    loaded = families.load(name)
-    seconds = time.perf_counter() - start
-    data = ["data.name=doctor", f"data.layout={loaded.info.layouts[0]}", "data.source.kind=function", "tokenizer.kind=byte"]
-    composition.check(composition.compose([f"family={name}", *data], [name]), loaded)
-    print(json.dumps(f"{loaded.record.origin}, loads in {seconds:.2f} s, its configs compose"))
 
 
 def _core() -> Iterator[Finding]:
@@ -85,37 +65,36 @@ def _script() -> Iterator[Finding]:
     )
 
 
-def _hardware() -> Finding:
-    return _probe("hardware", "hardware()")
+def _hardware() -> Iterator[Finding]:
+    """In a process of its own, for torch can fail in ways that end Python."""
+    try:
+        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        yield Finding("torch", "fail", f"no answer in {TIMEOUT} s")
+        return
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        yield Finding("torch", "fail", lines[-1])
+        return
+    for check, detail in json.loads(done.stdout.strip().splitlines()[-1]).items():
+        yield Finding(check, "ok", detail)
 
 
 def _families() -> Iterator[Finding]:
+    """Each in a process of its own: metadata, files, hooks, and its configs composed."""
+    from xlm_core import diagnosis
     from xlm_core.families import installed
 
-    records = installed()
+    records = list(installed().values())
     if not records:
         yield Finding("families", "note", "none is installed: pip install xlm-family-NAME")
-    for name, record in records.items():
-        check = f"family {name}"
-        if record.status == "ok":
-            yield _probe(check, f"family({name!r})")
-        else:
-            status: Literal["note", "fail"] = "note" if record.status == "disabled" else "fail"
-            yield Finding(check, status, f"{record.origin}: {record.detail}")
-
-
-def _probe(check: str, call: str) -> Finding:
-    """Call a function of this file in a process of its own, which may break."""
-    code = f"from xlm_core.cli import doctor; doctor.{call}"
-    try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return Finding(check, "fail", f"no answer in {TIMEOUT} s")
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return Finding(check, "fail", lines[-1])
-    detail: Any = json.loads(done.stdout.strip().splitlines()[-1])
-    return Finding(check, "ok", str(detail))
+    for record, seconds in diagnosis.awake(records):
+        told = [record.origin] if record.status != "conflict" else []
+        told += [f"loads in {seconds:.2f} s"] if seconds is not None else []
+        told += ["its configs compose"] if record.status == "ok" else []
+        told += [record.detail] if record.detail else []
+        colour = {"ok": "note" if record.detail else "ok", "disabled": "note"}.get(record.status, "fail")
+        yield Finding(f"family {record.name}", colour, ", ".join(told))  # type: ignore[arg-type]
 
 
 def _disk() -> Finding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,12 +16,24 @@ commands = typer.Typer(no_args_is_help=True, help="The model families that are i
 
 
 @commands.command("list")
-def list_families(as_json: Json = False) -> None:
-    """Every installed family, the package that it comes from, and whether it can be used."""
+def list_families(
+    load: Annotated[
+        bool, typer.Option("--load", help="Load each too, in a process of its own: seconds instead of an instant.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Every installed family, the package that it comes from, and whether it can be used.
+
+    Nothing of a family is imported: its metadata, the names and syntax of its files and the spelling of its hooks are looked
+    at. What goes wrong only when it is imported is found with --load.
+    """
+    from xlm_core import diagnosis
     from xlm_core.families import installed
 
     columns = ("name", "distribution", "version", "status", "detail")
-    output.table([{column: getattr(record, column) for column in columns} for record in installed().values()], as_json)
+    records = list(installed().values())
+    seen = [found.record for found in diagnosis.awake(records)] if load else map(diagnosis.at_rest, records)
+    output.table([{column: getattr(record, column) for column in columns} for record in seen], as_json)
 
 
 @commands.command("show")
@@ -71,3 +85,29 @@ def check(
         print(output.to_json({"name": name, "package": family.record.origin, "passed": passed, "checks": rows}))
     if not passed:
         raise typer.Exit(FamilyError.exit_code)
+
+
+def complete_template(incomplete: str) -> list[str]:
+    from xlm_core.scaffold import repository
+
+    return [name for name in (repository.MINIMAL, *complete_family("")) if name.startswith(incomplete)]
+
+
+@commands.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the family, as my_family.")],
+    template: Annotated[
+        str,
+        typer.Option("--template", help="minimal, or an installed family to copy, as ilm.", autocompletion=complete_template),
+    ] = "minimal",
+    to: Annotated[Path | None, typer.Option("--to", help="Where to; xlm-family-NAME when not given.")] = None,
+) -> None:
+    """Write the repository of a family of your own, ready to install, train and test."""
+    from xlm_core.scaffold import repository
+
+    folder = repository.write(name, template, to)
+    print(f"{folder} holds the family {name!r}. Go on with:\n")
+    print(f"  cd {shlex.quote(str(to or folder.name))}")
+    print('  pip install -e ".[dev]"')
+    print(f"  xlm train --family {name} --data star_easy --preset cpu")
+    print("  pytest")

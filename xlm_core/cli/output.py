@@ -49,7 +49,8 @@ def result(found: Result, as_json: bool = False) -> None:
         return
     if as_json:
         metrics = {name: asdict(estimate) for name, estimate in found.metrics.items()}
-        print(to_json({"directory": str(found.directory), "checkpoint": _text(found.checkpoint), "metrics": metrics}))
+        facts = {"directory": str(found.directory), "checkpoint": _text(found.checkpoint), "policy": found.policy}
+        print(to_json({**facts, "metrics": metrics}))
         return
     table([{"metric": name, "value": str(estimate)} for name, estimate in found.metrics.items()])
 

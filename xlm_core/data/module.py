@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from xlm_core.data import sources, store
 from xlm_core.data.draws import Draws
 from xlm_core.data.order import BatchStream, Division, EvaluationBatches, Order
+from xlm_core.data.policy import policy
 from xlm_core.data.preprocessing import Preprocessing
 from xlm_core.data.streaming import StreamedBatches
 from xlm_core.errors import ConfigError
@@ -148,6 +149,10 @@ class DataModule(LightningDataModule):
     def manifest(self, split: str) -> dict[str, Any] | None:
         """What `store.manifest` says of a split as it is prepared for these loaders."""
         return store.manifest(self._config, self._tokenizer, self._named(split), cache=self._cache)
+
+    def policy(self, split: str, specials: Sequence[str], *, exact_bytes: bool) -> dict[str, Any]:
+        """What is done to the text of a split: see `xlm_core.data.policy`."""
+        return policy(self._config, self._tokenizer, self._named(split), specials, exact_bytes=exact_bytes)
 
     @property
     def _place(self) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 from xlm_core.data import sources
 from xlm_core.data.dotted import resolve
 from xlm_core.data.ragged import Ragged
-from xlm_core.errors import ConfigError, DataError
+from xlm_core.errors import ConfigError, DataError, XlmError
 
 if TYPE_CHECKING:
     from xlm_core.config import DataConfig
@@ -28,6 +28,11 @@ class Processed(NamedTuple):
     columns: dict[str, Ragged]
     counts: Counter[str]
     """rows_in, rows_out, tokens, and how many rows were `blank`, `truncated` or `divided`."""
+
+
+def arguments_of(config: DataConfig, split: str) -> dict[str, Any]:
+    """Those of the preprocessing function: the split's own come before the data set's."""
+    return {**config.arguments, **config.splits[split].arguments}
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ class Preprocessing:
             return {column: rows[column] for column in self.columns if column in rows}
         function: Callable[..., Any] = resolve(name)
         try:
-            made = function(rows, self.tokenizer, **self.config.arguments)
-        except DataError:
+            made = function(rows, self.tokenizer, **arguments_of(self.config, self.split))
+        except XlmError:
             raise
         except Exception as error:
             message = f"{name} failed on a row from {first} on of the split {self.split}: {type(error).__name__}: {error}"

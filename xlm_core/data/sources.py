@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = Dataset | IterableDataset
 LOCAL_COPY = "Without network, set data.path to a local copy: a file, a folder or a glob pattern."
+READ_ROWS = 1000
 BUILDERS = {"text": "text", "jsonl": "json", "csv": "csv", "parquet": "parquet", "arrow": "arrow"}
 
 
@@ -194,31 +195,69 @@ def _arguments(config: DataConfig) -> dict[str, Any]:
 def _from_function(config: DataConfig, split: str, streaming: bool, scratch: Path | None) -> Rows:
     if config.source.function is None:
         raise ConfigError("a function source needs a function", "Set data.source.function to its dotted path.")
-    call = partial(resolve(config.source.function), config.splits[split].source, **config.source.arguments)
+    name, wanted = config.splits[split].source, _wanted(config, split)
+    arguments = dict(config.source.arguments)
+    if wanted is not None and isinstance(arguments.get(name), int):
+        arguments[name] = min(arguments[name], wanted)
+    call = partial(resolve(config.source.function), name, **arguments)
     made = call()
     if isinstance(made, Mapping):
         made = Dataset.from_dict(dict(made))
     if isinstance(made, Dataset):
         return made.to_iterable_dataset() if streaming else made
     rows = IterableDataset.from_generator(call)
-    return rows if streaming else collected(rows, scratch)
+    if streaming:
+        return rows
+    return collected(rows if wanted is None else rows.take(wanted), scratch)
+
+
+def _wanted(config: DataConfig, split: str) -> int | None:
+    """How many rows of a split are used, where they are the first of all."""
+    chosen = config.splits[split]
+    return chosen.rows if chosen.shuffle is None and _share(config, split) == [0.0, 1.0] else None
 
 
 def _selected(rows: Rows, chosen: SplitConfig, split: str, share: list[float]) -> Rows:
     if isinstance(rows, IterableDataset):
-        if share != [0.0, 1.0] or chosen.shuffle is not None:
+        if chosen.shuffle is not None:
             hint = "Give the splits files of their own, or set data.streaming=false."
-            raise DataError(f"the split {split} is a share of a stream, whose length is not known", hint)
-        return rows if chosen.rows is None else rows.take(chosen.rows)
+            raise DataError(f"the split {split} is a share of shuffled rows, and a stream cannot be shuffled as a whole", hint)
+        if share == [0.0, 1.0]:
+            return rows if chosen.rows is None else _span(rows, 0, chosen.rows)
+    total = _count(rows)
     whole = round if chosen.shuffle is None else math.ceil
-    start, stop = (whole(fraction * len(rows)) for fraction in share)
+    start, stop = (whole(fraction * total) for fraction in share)
     if chosen.rows is not None:
         stop = min(stop, start + chosen.rows)
     if stop <= start:
-        raise DataError(f"the split {split} has no rows: {start} to {stop} of {len(rows)}", f"Change data.splits.{split}.")
+        raise DataError(f"the split {split} has no rows: {start} to {stop} of {total}", f"Change data.splits.{split}.")
+    if isinstance(rows, IterableDataset):
+        return _span(rows, start, stop)
     if chosen.shuffle is None:
         return rows.select(range(start, stop))
-    return rows.select(np.random.default_rng(chosen.shuffle).permutation(len(rows))[start:stop])
+    return rows.select(np.random.default_rng(chosen.shuffle).permutation(total)[start:stop])
+
+
+def _span(rows: IterableDataset, start: int, stop: int) -> IterableDataset:
+    """Some rows of a stream, as one shard: where there are more, `datasets` would take a part of each, and so other rows."""
+    return IterableDataset.from_generator(_rows_between, gen_kwargs={"rows": rows, "start": start, "stop": stop})
+
+
+def _rows_between(rows: IterableDataset, start: int, stop: int) -> Iterator[dict[str, Any]]:
+    # Read in batches: a plain iteration would be divided among the workers of a loader.
+    for batch in rows.skip(start).take(stop - start).iter(READ_ROWS):
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
+
+
+def _count(rows: Rows) -> int:
+    """How many rows there are. A stream is read through once for it, where the Hub does not say."""
+    if isinstance(rows, Dataset):
+        return len(rows)
+    known = (rows.info.splits or {}).get(str(rows.split))
+    if known and known.num_examples:
+        return int(known.num_examples)
+    return sum(batch.num_rows for batch in rows.with_format("arrow").iter(READ_ROWS))
 
 
 @contextmanager

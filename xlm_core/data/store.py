@@ -30,7 +30,7 @@ from xlm_core.canvas import Specials
 from xlm_core.data import sources, tokenizers
 from xlm_core.data.dotted import code_hash
 from xlm_core.data.packing import Packed, Packer
-from xlm_core.data.preprocessing import Preprocessing
+from xlm_core.data.preprocessing import Preprocessing, arguments_of
 from xlm_core.data.ragged import Ragged
 from xlm_core.data.shards import Part, Preparation, Progress, write_parts
 from xlm_core.errors import DataError, XlmError
@@ -91,7 +91,7 @@ def ingredients(config: DataConfig, tokenizer: Tokenizer, split: str) -> dict[st
         "source": sources.identity(config, split),
         "preprocess": config.preprocess,
         "code": code_hash(config.preprocess) if config.preprocess else None,
-        "arguments": dict(config.arguments),
+        "arguments": arguments_of(config, split),
         "tokenizer": tokenizers.fingerprint(tokenizer),
         "layout": config.layout,
         "length": config.length,

@@ -13,7 +13,7 @@ from xlm_core.trace import Trace
 
 
 def rows(batch: Batch, prediction: Prediction, tokenizer: Tokenizer, metrics: Mapping[str, Ratio]) -> Iterator[dict[str, Any]]:
-    """One JSON-able dictionary a row: row, text, target, ids, nfe, and the row's own value of each metric."""
+    """One JSON-able dictionary a row: row, text, prompt, target, ids, nfe, and the row's own value of each metric."""
     pad_id = tokenizer.pad_token_id
     ids = [[token for token in row if token != pad_id] for row in prediction.ids.tolist()]
     targets = [[t for t in row if t != pad_id] for row in batch["target_ids"].tolist()] if "target_ids" in batch else None
@@ -25,6 +25,8 @@ def rows(batch: Batch, prediction: Prediction, tokenizer: Tokenizer, metrics: Ma
             "ids": ids[i],
             "nfe": nfe,
         }
+        if "prompt_ids" in batch:
+            line["prompt"] = tokenizer.decode([token for token in batch["prompt_ids"][i].tolist() if token != pad_id])
         if targets is not None:
             line["target"] = tokenizer.decode(targets[i], skip_special_tokens=True)
         line["metrics"] = {name: None if value[i] != value[i] else value[i] for name, value in values.items()}
@@ -43,12 +45,13 @@ class PredictionWriter:
 
     Args:
         path: the finished file. Nothing exists under this name until every row is there.
+        job: equal on all ranks, and in no other job that may write the same file at the same time.
         rank: of this process.
     """
 
-    def __init__(self, path: Path, rank: int) -> None:
+    def __init__(self, path: Path, job: int, rank: int) -> None:
         self.path = path
-        self._part = _part(path, rank)
+        self._part = _part(path, job, rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._part.open("w", encoding="utf-8")
 
@@ -60,17 +63,16 @@ class PredictionWriter:
         self._file.close()
 
 
-def join(path: Path, world: int) -> None:
+def join(path: Path, job: int, world: int) -> None:
     """Put the parts of all ranks together, sorted by row. Call on one rank, when all have closed theirs."""
-    parts = [_part(path, rank) for rank in range(world)]
+    parts = [_part(path, job, rank) for rank in range(world)]
     lines = [line for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
     lines.sort(key=lambda line: json.loads(line)["row"])
-    joined = path.with_suffix(".joined")
-    joined.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    os.replace(joined, path)
-    for part in parts:
+    parts[0].write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    os.replace(parts[0], path)
+    for part in parts[1:]:
         part.unlink()
 
 
-def _part(path: Path, rank: int) -> Path:
-    return path.with_name(f".{path.name}.{rank}")
+def _part(path: Path, job: int, rank: int) -> Path:
+    return path.with_name(f".{path.name}.{job}.{rank}")

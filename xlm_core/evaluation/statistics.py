@@ -73,6 +73,17 @@ def bootstrap(n: int, statistic: Callable[[NDArray[np.int64]], float], *, resamp
     return Estimate(value, float(drawn.std(ddof=1)), n, (float(low), float(high)))
 
 
+def bootstrap_mean(values: Sequence[float], *, resamples: int = 1000) -> Estimate:
+    """The mean of at least one value, with the deviation and the percentiles of its resamples."""
+    array = np.array(values, dtype=np.float64)
+    return bootstrap(len(array), lambda rows: float(array[rows].mean()), resamples=resamples)
+
+
+def share(hits: int, n: int) -> Estimate:
+    """hits / n, with Wilson's interval; 0 of nothing is 0."""
+    return mean([1.0] * hits + [0.0] * (n - hits)) or Estimate(0.0, None, 0)
+
+
 def mean(values: Sequence[float | None]) -> Estimate | None:
     """The mean of those values that are there, with Wilson's interval where all are 0 or 1; None when there are none."""
     known = np.array([value for value in values if value is not None], dtype=np.float64)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 
 from xlm_core import composition, searchpath
-from xlm_core.errors import XlmError
+from xlm_core.errors import FamilyError, XlmError
 from xlm_core.testing.building import DATA, Built
 
 HEAVY = ("torch", "lightning", "transformers", "datasets", "hydra")
@@ -36,14 +36,10 @@ def imports_are_light(built: Built) -> None:
 
 def configs_are_prefixed(built: Built) -> None:
     """Every YAML file is called NAME.yaml or NAME_*.yaml, and recipes DATA_NAME.yaml or DATA_NAME_*.yaml."""
-    for group, option in _own(built):
-        if group == "experiment":
-            good = option.endswith(f"_{built.name}") or f"_{built.name}_" in option
-        else:
-            good = option == built.name or option.startswith(f"{built.name}_")
-        if not good:
-            pattern = f"experiment/DATA_{built.name}" if group == "experiment" else f"{group}/{built.name}_{option}"
-            raise AssertionError(f"{group}/{option}.yaml does not bear the family's name, as {pattern}.yaml would")
+    try:
+        searchpath.sources([built.name])
+    except FamilyError as error:
+        raise AssertionError(error.message) from error
 
 
 def configs_compose(built: Built) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class Harness(LightningModule):
         """The step that loaded weights are from, where they do not come from this trainer."""
         self._meters: dict[str, RatioMeter] = {}
         self._writers: dict[str, PredictionWriter] = {}
+        self._job = 0
         self._weight: Tensor | None = None
         self._finite: Tensor | None = None
 
@@ -133,7 +135,8 @@ class Harness(LightningModule):
     def _start(self, split: str) -> None:
         self._meters.clear()
         names = [role.name for role in self._roles(split) if role.stage == "predict"]
-        self._writers = {name: PredictionWriter(self._path(split, name), self.global_rank) for name in names}
+        self._job = self.trainer.strategy.broadcast(os.getpid())
+        self._writers = {name: PredictionWriter(self._path(split, name), self._job, self.global_rank) for name in names}
 
     def _roles(self, split: str) -> Sequence[Any]:
         return self.trainer.datamodule.roles(split)  # type: ignore[attr-defined, no-any-return]
@@ -141,7 +144,10 @@ class Harness(LightningModule):
     def _evaluate(self, batch: Batch, split: str, loader: int) -> None:
         role = self._roles(split)[loader]
         if role.stage == "evaluate":
-            self._measure(split, _terms(self.loss(batch, seed=self.seed)))
+            terms = dict(_terms(self.loss(batch, seed=self.seed)))
+            if "bytes" in batch and "nll" in terms:
+                terms["nats_per_byte"] = Ratio(terms["nll"].total, batch["bytes"])
+            self._measure(split, terms)
             return
         prediction = self.predictor.predict(batch, seed=self.seed, trace=self.traces)
         terms = {k: v for metric in self.metrics for k, v in metric(prediction, batch, self.tokenizer).items()}
@@ -164,7 +170,7 @@ class Harness(LightningModule):
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
             for writer in self._writers.values():
-                join(writer.path, self.trainer.world_size)
+                join(writer.path, self._job, self.trainer.world_size)
         self.trainer.strategy.barrier()
         self.predictions = [writer.path for writer in self._writers.values()]
         self._writers.clear()
@@ -175,9 +181,7 @@ class Harness(LightningModule):
             state = self.trainer.strategy.reduce(meter.state(self.device), reduce_op="sum")
             estimate = meter.estimate(state)  # type: ignore[arg-type]
             if estimate is not None:
-                yield name, estimate
-                if name.endswith("/nll"):
-                    yield from self._likelihoods(name.removesuffix("nll"), estimate)
+                yield from self._named(name, estimate)
 
     def _names(self) -> list[str]:
         """What was measured on any rank: one with no rows must still take part in every sum."""
@@ -187,10 +191,17 @@ class Harness(LightningModule):
         torch.distributed.all_gather_object(everyone, list(self._meters))
         return sorted({name for names in everyone for name in names})
 
-    def _likelihoods(self, prefix: str, nll: Estimate) -> Iterator[tuple[str, Estimate]]:
-        suffix = {"exact": "", "bound": "_bound", "none": ""}[self.likelihood]
-        yield f"{prefix}perplexity{suffix}", nll.exp()
-        yield f"{prefix}bits_per_token{suffix}", nll.scaled(1 / math.log(2))
+    def _named(self, name: str, estimate: Estimate) -> Iterator[tuple[str, Estimate]]:
+        """An estimate, or what it is reported as: likelihoods say whether they are a bound."""
+        prefix, _, term = name.rpartition("/")
+        suffix = "_bound" if self.likelihood == "bound" else ""
+        if term == "nats_per_byte":
+            yield f"{prefix}/bits_per_byte{suffix}", estimate.scaled(1 / math.log(2))
+            return
+        yield name, estimate
+        if term == "nll":
+            yield f"{prefix}/perplexity{suffix}", estimate.exp()
+            yield f"{prefix}/bits_per_token{suffix}", estimate.scaled(1 / math.log(2))
 
 
 def _terms(out: LossOutput) -> Mapping[str, Ratio]:

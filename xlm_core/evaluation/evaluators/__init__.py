@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import torch.distributed as dist
 
-from xlm_core.errors import ConfigError, DataError
+from xlm_core.errors import ConfigError, DataError, XlmError
 from xlm_core.evaluation.statistics import Estimate
 
 Row = Mapping[str, Any]
-"""A line of a predictions file: row, text, target where there is one, ids, nfe, and what earlier evaluators added."""
+"""A line of a predictions file: row, text, prompt and target if there are such, ids, nfe, and what earlier evaluators added."""
 
 
 class Evaluator(Protocol):
@@ -78,11 +78,28 @@ def scored(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> list[dic
 
 
 def summarised(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> dict[str, Estimate]:
-    """The metrics of scored rows.
+    """The metrics of scored rows, on all ranks. The first one works them out, and what is wrong there is raised on all.
 
     Raises:
         ConfigError: two evaluators give one metric.
     """
+    rank, world = _place()
+    if world == 1:
+        return _summaries(evaluators, rows)
+    outcome: list[Any] = [None]
+    if rank == 0:
+        try:
+            outcome = [_summaries(evaluators, rows)]
+        except XlmError as error:
+            outcome = [error]
+    dist.broadcast_object_list(outcome)
+    if isinstance(outcome[0], XlmError):
+        raise outcome[0]
+    found: dict[str, Estimate] = outcome[0]
+    return found
+
+
+def _summaries(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> dict[str, Estimate]:
     metrics: dict[str, Estimate] = {}
     for name, evaluator in evaluators.items():
         for metric, estimate in evaluator.summarise(rows).items():
@@ -94,10 +111,26 @@ def summarised(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> dict
 
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Write scored rows beside their predictions, all or nothing. Only the first rank does."""
+    _replace(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def export(predictions: Path, rows: Sequence[Row], evaluators: Mapping[str, Evaluator]) -> None:
+    """Write what evaluators make for other programs to read, all or nothing. Only the first rank does.
+
+    An evaluator that does so has a method `files(rows)`, which gives texts by suffix: `{".fasta": ...}` for predictions
+    `test.jsonl` is written as `test.fasta` beside them.
+    """
+    for evaluator in evaluators.values():
+        if hasattr(evaluator, "files"):
+            for suffix, text in evaluator.files(rows).items():
+                _replace(predictions.with_suffix(suffix), text)
+
+
+def _replace(path: Path, text: str) -> None:
     if _place()[0]:
         return
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -21,6 +21,19 @@ SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
 
 
 @dataclass(frozen=True)
+class Derivation:
+    """One way to make a phrase, and how many there are."""
+
+    depth: int
+    count: int
+    rules: tuple[str, ...]
+    """That it uses, the topmost first, each as "NP -> Det N"."""
+
+    def beside(self, other: Derivation) -> Derivation:
+        return Derivation(max(self.depth, other.depth), self.count * other.count, self.rules + other.rules)
+
+
+@dataclass(frozen=True)
 class Grammar:
     """Rules of phrases, of which none is empty or made of itself alone. What has no rule is a word."""
 
@@ -45,33 +58,56 @@ class Grammar:
 
         return phrases(self.start, depth)
 
+    @property
+    def phrasal(self) -> frozenset[str]:
+        """The rules with a phrase in them, written as derivations list them."""
+        return frozenset(
+            f"{symbol} -> {rule}"
+            for symbol, rules in self.rules.items()
+            for rule in rules
+            if any(part in self.rules for part in rule.split())
+        )
+
     def depth(self, words: list[str]) -> float:
-        """Of the shallowest derivation of a sentence; infinite where there is none.
+        """Of the shallowest derivation of a sentence; infinite where there is none."""
+        found = self.derivation(words)
+        return inf if found is None else found.depth
+
+    def derivation(self, words: list[str]) -> Derivation | None:
+        """The shallowest derivation of a sentence, and how many there are.
 
         Every span of words is tried for every phrase, as in the algorithm of Cocke, Younger and Kasami.
         """
-
         single = {
             symbol for symbol, rules in self.rules.items() if not any(" " in rule or rule in self.rules for rule in rules)
         }
 
         @cache
-        def phrase(symbol: str, start: int, stop: int) -> float:
+        def phrase(symbol: str, start: int, stop: int) -> Derivation | None:
             if symbol not in self.rules:
-                return 1 if stop - start == 1 and words[start] == symbol else inf
+                return Derivation(1, 1, ()) if stop - start == 1 and words[start] == symbol else None
             if symbol in single and stop - start > 1:
-                return inf
-            return 1 + min(series(tuple(rule.split()), start, stop) for rule in self.rules[symbol])
+                return None
+            made = ((rule, series(tuple(rule.split()), start, stop)) for rule in self.rules[symbol])
+            return _either([Derivation(1 + d.depth, d.count, (f"{symbol} -> {rule}", *d.rules)) for rule, d in made if d])
 
         @cache
-        def series(parts: tuple[str, ...], start: int, stop: int) -> float:
+        def series(parts: tuple[str, ...], start: int, stop: int) -> Derivation | None:
             if len(parts) == 1:
                 return phrase(parts[0], start, stop)
             ends = range(start + 1, stop - len(parts) + 2)
-            heads = ((phrase(parts[0], start, end), end) for end in ends)
-            return min((max(head, series(parts[1:], end, stop)) for head, end in heads if head < inf), default=inf)
+            heads = ((head, end) for end in ends if (head := phrase(parts[0], start, end)))
+            return _either([head.beside(rest) for head, end in heads if (rest := series(parts[1:], end, stop))])
 
-        return phrase(self.start, 0, len(words)) if words else inf
+        return phrase(self.start, 0, len(words)) if words else None
+
+
+def _either(found: list[Derivation]) -> Derivation | None:
+    """The shallowest of several, with the number of all."""
+    if not found:
+        return None
+    best = min(found, key=lambda one: one.depth)
+    return Derivation(best.depth, sum(one.count for one in found), best.rules)
 
 
 G1 = Grammar(

@@ -61,7 +61,7 @@ def orbits(queens: Ints) -> Ints:
 
 
 def generate(
-    split: str, *, size: int, fewest: int, most: int, validation: int, test: int, seed: int = 42
+    split: str, *, size: int, fewest: int, most: int, validation_solutions: int, test_solutions: int, seed: int = 42
 ) -> dict[str, pa.Array]:
     """Questions of a split, each once, in random order.
 
@@ -69,7 +69,7 @@ def generate(
         split: train, validation or test.
         size: rows and columns of the board.
         fewest, most: how many queens are given, at least and at most.
-        validation, test: how many solutions these splits have, up to symmetry; training has the others.
+        validation_solutions, test_solutions: how many these splits have, up to symmetry; training has the others.
         seed: of the division into splits, the order, and the answer that is shown where there are several.
 
     Returns:
@@ -81,7 +81,7 @@ def generate(
         hint = f"0 <= fewest <= most <= size <= {LARGEST}."
         raise ConfigError(f"{fewest} to {most} of {size} queens cannot be given", hint)
     queens = solutions(size)
-    owner = _owners(orbits(queens), validation, test, seed)
+    owner = _owners(orbits(queens), validation_solutions, test_solutions, seed)
     shown = ((np.arange(1 << size)[:, None] >> np.arange(size)) & 1).astype(bool)
     shown = shown[(shown.sum(1) >= fewest) & (shown.sum(1) <= most)]
     answer, subset = (index.ravel() for index in np.indices((len(queens), len(shown))))

@@ -49,6 +49,7 @@ def generate(
     validation: int = 100,
     test: int = 1_000,
     copies: int = 1,
+    trajectory: bool = False,
     seed: int = 42,
 ) -> dict[str, pa.Array]:
     """Puzzles of a split, as columns. No two have questions that are equal but for names of digits and transposition.
@@ -56,8 +57,9 @@ def generate(
     Args:
         split: train, validation or test.
         difficulty: easy, medium or hard.
-        train, validation, test: how many puzzles each split has.
+        train, validation, test: how many rows each split has.
         copies: in place of each training puzzle, so many of its images under random symmetries of Sudoku.
+        trajectory: in place of each of these, every board that a solver by singles has on its way, to be solved from there.
         seed: of all splits.
 
     Returns:
@@ -70,7 +72,7 @@ def generate(
     if copies < 1:
         raise ConfigError(f"there cannot be {copies} copies of a puzzle", "copies is at least 1.")
     sizes = {"train": train, "validation": validation, "test": test}
-    return _columns(distinct(split, sizes, partial(_block, difficulty, copies, seed), symmetry.keys))
+    return _columns(distinct(split, sizes, partial(_block, difficulty, copies, trajectory, seed), symmetry.keys))
 
 
 def grids(size: int, rng: np.random.Generator) -> Bits:
@@ -147,8 +149,17 @@ def written(grid: Bits, given: Given) -> tuple[NDArray[np.int16], NDArray[np.int
     return when, told
 
 
+def on_the_way(grid: Bits, given: Given) -> tuple[Bits, Given]:
+    """The boards after each sweep of a solver by singles, from each puzzle on up to the last that has a blank."""
+    when = written(grid, given)[0]
+    sweeps = when.max(0).astype(np.int64)
+    puzzle = np.repeat(np.arange(len(sweeps)), sweeps)
+    done = np.arange(len(puzzle)) - np.repeat(np.cumsum(sweeps) - sweeps, sweeps)
+    return grid[:, puzzle], when[:, puzzle] <= done
+
+
 @lru_cache(maxsize=8)  # each split asks for the blocks of those before it again
-def _block(difficulty: str, copies: int, seed: int, split: int, block: int) -> Columns:
+def _block(difficulty: str, copies: int, trajectory: bool, seed: int, split: int, block: int) -> Columns:
     law = DIFFICULTIES[difficulty]
     rng = np.random.default_rng([seed, list(DIFFICULTIES).index(difficulty), split, block])
     grid = grids(BLOCK, rng)
@@ -159,6 +170,8 @@ def _block(difficulty: str, copies: int, seed: int, split: int, block: int) -> C
         grid, given = grid[:, told], given[:, told]
     if copies > 1 and SPLITS[split] == "train":
         grid, given = symmetry.images(np.tile(grid, copies), np.tile(given, copies), rng)
+    if trajectory and SPLITS[split] == "train":
+        grid, given = on_the_way(grid, given)
     when, guesses = written(grid, given)
     answer = solver.digits(grid)
     return {"question": answer * given.T, "answer": answer, "when": when.T, "guesses": guesses}

@@ -2,6 +2,7 @@
 
 A training row is `[BOS] text [EOS]` (lm) or `prompt [BOS] target [EOS]` (seq2seq). The network reads all but its last token and
 is asked, at each column, for the token after it: `target_ids` is aligned with `input_ids`, so nothing shifts anything later.
+An lm row with a prompt is `[BOS] prompt text`, of which the text is asked for: it may go on.
 Rows are contiguous and padded on the right, hence a causal network needs no mask.
 
 A packed row holds documents that already end in EOS. Each is read from a BOS of its own, which takes the column of the EOS
@@ -57,6 +58,8 @@ class ArlmCollator:
         return batch
 
     def _rows(self, examples: Sequence[Example]) -> ArlmBatch:
+        if self.layout == "lm" and "prompt_ids" in examples[0]:
+            return self._continuations(examples)
         prompts = [self._prompt(example) for example in examples]
         rows = [
             [*prompt, self.specials.bos, *example["input_ids"], self.specials.eos]
@@ -73,6 +76,18 @@ class ArlmCollator:
             "attention_mask": read,
             "target_ids": whole.ids[:, 1:],
             "target_mask": read & counted,
+        }
+
+    def _continuations(self, examples: Sequence[Example]) -> ArlmBatch:
+        rows = [[self.specials.bos, *example["prompt_ids"], *example["input_ids"]] for example in examples]
+        whole = pad(rows, self.specials.pad, width=self._width(1 + self.cfg.length))
+        given = torch.tensor([len(example["prompt_ids"]) for example in examples])[:, None]
+        read = whole.mask[:, 1:]
+        return {
+            "input_ids": whole.ids[:, :-1].masked_fill(~read, self.specials.pad),
+            "attention_mask": read,
+            "target_ids": whole.ids[:, 1:],
+            "target_mask": read & (torch.arange(read.shape[1]) >= given),
         }
 
     def _packed(self, examples: Sequence[Example]) -> ArlmBatch:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xlm_core.losses.vocabulary import linear_cross_entropy
-from xlm_core.protocols import LossOutput, Ratio
+from xlm_core.protocols import LossOutput, Ratio, Scores
 from xlm_family_arlm.collator import ArlmBatch
 from xlm_family_arlm.config import LossConfig
 from xlm_family_arlm.model import ArlmModel
@@ -28,14 +28,26 @@ class ArlmLoss:
 
     def __call__(self, batch: ArlmBatch, *, seed: int) -> LossOutput:
         del seed  # nothing here is random
-        hidden_BLD = self.model.hidden(
-            batch["input_ids"], segment_ids=batch.get("segment_ids"), positions=batch.get("positions")
-        )
+        hidden_BLD = self._hidden(batch)
         predicted, targets_BL = batch["predicted"], batch["target_ids"]
         nll = linear_cross_entropy(hidden_BLD.flatten(0, 1)[predicted], self.model.head.weight, targets_BL.flatten()[predicted])
         count = len(predicted)
         rows = Ratio(_per_row(nll.detach(), predicted, targets_BL.shape), batch["target_mask"].sum(-1).float())
         return LossOutput(nll.sum() / max(count, 1), nll.new_full((), count), {"loss": rows, "nll": rows})
+
+    def log_likelihood(self, batch: ArlmBatch, *, seed: int) -> Scores:
+        """Exact. See `xlm_core.protocols.LikelihoodScorer`."""
+        del seed
+        predicted, targets_BL = batch["predicted"], batch["target_ids"]
+        logits_NV = self.model.head(self._hidden(batch).flatten(0, 1)[predicted])
+        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+        targets_N = targets_BL.flatten()[predicted]
+        values = logits_NV.log_softmax(-1).gather(1, targets_N[:, None])[:, 0].double()
+        missed = (logits_NV.argmax(-1) != targets_N).double()
+        return Scores(_per_row(values, predicted, targets_BL.shape), _per_row(missed, predicted, targets_BL.shape) == 0)
+
+    def _hidden(self, batch: ArlmBatch) -> Tensor:
+        return self.model.hidden(batch["input_ids"], segment_ids=batch.get("segment_ids"), positions=batch.get("positions"))
 
 
 def _per_row(values: Tensor, columns: Tensor, shape: torch.Size) -> Tensor:

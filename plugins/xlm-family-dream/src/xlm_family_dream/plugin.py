@@ -9,6 +9,8 @@ from xlm_core.protocols import Collator, FamilyInfo, Layout, Loss, Predictor, St
 from xlm_family_dream.config import CollatorConfig, LossConfig, ModelConfig, PredictorConfig
 
 if TYPE_CHECKING:
+    import typer
+
     from xlm_family_dream.model import DreamModel
 
 
@@ -52,3 +54,10 @@ def xlm_collator(cfg: CollatorConfig, tokenizer: Tokenizer, layout: Layout, stag
     from xlm_family_dream.collator import collator
 
     return collator(cfg, tokenizer, layout, stage)
+
+
+@hookimpl
+def xlm_commands() -> typer.Typer:
+    from xlm_family_dream.commands import commands
+
+    return commands

@@ -4,7 +4,7 @@ A canvas is `BOS text EOS` (lm), `prompt BOS target EOS` (seq2seq) or `BOS text 
 on the right. BOS is always visible: with relative positions alone, a network could not tell one masked column from another.
 With `padding: model` the text of an lm or seq2seq row is filled up to `length + 1` columns with padding that is as free as the
 text: the law of the canvas is then that of texts of every length. Decoding starts from the same canvas with every free column
-masked.
+masked. An lm row with a prompt that is not to be decoded is a text that may go on: behind it stand masks that nobody scores.
 
 A packed row holds documents that already end in EOS; each gets a BOS of its own, and all the rest is free.
 """
@@ -90,7 +90,8 @@ class MdlmCollator:
             room -= len(prompt)
         prompt = [*prompt, self.specials.bos] if self.layout == "seq2seq" else [self.specials.bos, *prompt]
         text, real = self._text(example, room)
-        return _Row(prompt + text, [False] * len(prompt) + [True] * len(text), [True] * len(prompt) + real, len(prompt))
+        free = [self.stage == "predict" or token != self.specials.mask for token in text]
+        return _Row(prompt + text, [False] * len(prompt) + free, [True] * len(prompt) + real, len(prompt))
 
     def _text(self, example: Example, room: int) -> tuple[list[int], list[bool]]:
         """The free columns, of which there are `room`, or as many as the text needs where its length is not modelled."""
@@ -99,10 +100,13 @@ class MdlmCollator:
                 hint = "Shorten the prompt or raise data.length."
                 raise ConfigError(f"a prompt leaves no room in a canvas of {self.cfg.length + 1} columns", hint)
             return [self.specials.mask] * room, [True] * room
-        text = [*example["input_ids"], self.specials.eos]
+        open_ended = self.layout == "lm" and "prompt_ids" in example
+        text = [*example["input_ids"], self.specials.mask if open_ended else self.specials.eos]
         if len(text) > room:
             raise ConfigError(f"a row of {len(text) - 1} tokens does not fit a canvas of {room - 1}", "Raise data.length.")
         padding = room - len(text) if self.cfg.padding == "model" else 0
+        if open_ended:
+            return text + [self.specials.mask] * padding, [True] * (len(text) + padding)
         return text + [self.specials.pad] * padding, [True] * len(text) + [False] * padding
 
     def _packed(self, examples: Sequence[Example]) -> MdlmBatch:

@@ -12,7 +12,7 @@ from xlm_core.errors import ConfigError
 from xlm_core.losses.vocabulary import linear_cross_entropy
 from xlm_core.noise.schedules import schedule
 from xlm_core.noise.times import low_discrepancy, stratum
-from xlm_core.protocols import LossOutput, Ratio
+from xlm_core.protocols import LossOutput, Ratio, Scores
 from xlm_core.sampling.random import RowRandom
 from xlm_family_mdlm.collator import MdlmBatch
 from xlm_family_mdlm.config import LossConfig
@@ -64,6 +64,18 @@ class MdlmLoss:
         weight = tokens.sum()
         ratio = Ratio(rows.detach(), tokens)
         return LossOutput(rows.sum() / weight.clamp(min=1), weight, {"loss": ratio, "nll": ratio})
+
+    def log_likelihood(self, batch: MdlmBatch, *, seed: int) -> Scores:
+        """An estimate of the lower bound with `eval_samples` noised copies. See `xlm_core.protocols.LikelihoodScorer`.
+
+        Masks that stand behind a text that may go on are not revealed before it: revealing the text's columns alone, in any
+        order, is a bound as well, of what the network says of texts of every ending.
+        """
+        waiting = batch["input_ids"] == self.model.specials.mask
+        free = (batch["free"] | waiting).sum(-1).clamp(min=1)
+        levels = ((noise, (noise.masked | waiting).sum(-1).double() / free) for noise in self.noises(batch, seed))
+        rows = [self.nll(batch, noise._replace(level=level)) for noise, level in levels]
+        return Scores(-torch.stack(rows).double().mean(0))
 
     def noises(self, batch: MdlmBatch, seed: int) -> Iterator[Noise]:
         """One noise in training, `eval_samples` in evaluation. Functions of the seed and the draws alone, on the device."""

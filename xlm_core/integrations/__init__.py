@@ -1,0 +1,1 @@
+"""Trained runs inside the harnesses of others, each an extra."""

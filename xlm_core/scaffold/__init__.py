@@ -1,0 +1,1 @@
+"""A family to begin with: `repository.write` makes a repository of it, and `minimal/` is the one that core brings."""

@@ -1,0 +1,5 @@
+from xlm_core.testing.suite import FamilySuite
+
+
+class TestConformance(FamilySuite):
+    family = "minimal"

@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 
+# With dev-mode-dirs, hatchling needs nothing else for an editable install.
 PROJECT = """
 [build-system]
 requires = ["hatchling"]
@@ -21,6 +22,9 @@ dependencies = {requires}
 
 [project.entry-points."xlm.families"]
 {name} = "{package}.plugin"
+
+[tool.hatch.build]
+dev-mode-dirs = ["."]
 
 [tool.hatch.build.targets.wheel]
 packages = ["{package}"]

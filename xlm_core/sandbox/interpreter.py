@@ -114,17 +114,22 @@ class Interpreter(Expressions):
             self.put(container, index, new)
 
     def _for(self, node: ast.For, scope: Scope) -> Leave | None:
-        for item in self.do.items(self.value(node.iter, scope)):
-            self.assign(node.target, item, scope)
-            left = self.block(node.body, scope)
-            if left is not None and left.by == "break":
-                return None
-            if left is not None and left.by == "return":
-                return left
-        return self.block(node.orelse, scope)
+        def turns() -> Iterator[None]:
+            for item in self.do.items(self.value(node.iter, scope)):
+                self.assign(node.target, item, scope)
+                yield
+
+        return self._repeat(node, turns(), scope)
 
     def _while(self, node: ast.While, scope: Scope) -> Leave | None:
-        while self.value(node.test, scope):
+        def turns() -> Iterator[None]:
+            while self.value(node.test, scope):
+                yield
+
+        return self._repeat(node, turns(), scope)
+
+    def _repeat(self, node: ast.For | ast.While, turns: Iterator[None], scope: Scope) -> Leave | None:
+        for _ in turns:
             left = self.block(node.body, scope)
             if left is not None and left.by == "break":
                 return None

@@ -260,7 +260,7 @@ class TransformerConfig:
     """Width inside the MLP; 4 * dim when not given."""
     dropout: float = 0.1
     activation: str = "relu"
-    """relu, or gelu (tanh form)."""
+    """relu, gelu, or gelu_tanh, an approximation of it that is the slower one on CPU."""
     rotary_dims: int = 64
     """How many dimensions of a head are rotated (all of a smaller head); 0 for no rotary positions."""
     learned_positions: int = 0
@@ -284,8 +284,8 @@ class DiTConfig:
     """Width inside the MLP; 4 * dim when not given."""
     dropout: float = 0.1
     """Of what each block adds to the residual stream."""
-    activation: str = "gelu"
-    """relu, or gelu (tanh form)."""
+    activation: str = "gelu_tanh"
+    """relu, gelu, or gelu_tanh, an approximation of it that is the slower one on CPU."""
     rotary_dims: int = 64
     """How many dimensions of a head are rotated (all of a smaller head); 0 for no rotary positions."""
     learned_positions: int = 0

@@ -6,6 +6,7 @@ import csv
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ import torch
 
 TINY = (
     "model=ilm_tiny",
+    "model.dim=32",
+    "model.layers=2",
+    "model.heads=2",
     "model.dropout=0.1",
     "scheduler.warmup_steps=2",
     "trainer.batch_size=8",
@@ -83,20 +87,30 @@ def test_a_run_leaves_what_the_readme_says_and_can_be_evaluated_and_sampled(xlm,
     assert "insert" in xlm("generate", str(folder), "--prompt", "3 4 4 5 3 5", "--watch").stdout
 
 
-def test_a_killed_run_resumes_to_the_same_weights(xlm, command, tmp_path, environment):
+KILLED = """
+import os, signal, sys
+from xlm_core.cli.app import main
+from xlm_core.training.harness import Harness
+
+step = Harness.training_step
+
+def last(self, batch, batch_idx):
+    if self.global_step == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+
+Harness.training_step = last
+main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_resumes_to_the_same_weights(xlm, tmp_path, environment):
     steps = 14
-    xlm(*train(steps, "checkpoint.every=3", "trainer.eval_every=5", "hydra.run.dir=whole"))
-    arguments = [
-        *command,
-        *train(steps, "checkpoint.every=3", "trainer.eval_every=5", "hydra.run.dir=runs/ilm/star_easy/killed"),
-    ]
-    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("step 8/"):
-            process.send_signal(signal.SIGKILL)
-            break
-    assert process.wait() == -signal.SIGKILL
+    often = ("checkpoint.every=3", "trainer.eval_every=5")
+    xlm(*train(steps, *often, "hydra.run.dir=whole"))
+    arguments = train(steps, *often, "hydra.run.dir=runs/ilm/star_easy/killed")
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=tmp_path, env=environment, timeout=300)
+    assert done.returncode == -signal.SIGKILL
     killed = tmp_path / "runs/ilm/star_easy/killed"
     assert max((killed / "checkpoints").glob("step_*.ckpt")).name == "step_00000006.ckpt"
     done = xlm("train", "--resume", "auto")

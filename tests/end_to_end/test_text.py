@@ -23,6 +23,9 @@ TINY = (
     "trainer.micro_batch_size=8",
     "trainer.log_every=1",
     "data.length=16",
+    "model.dim=32",
+    "model.layers=2",
+    "model.heads=2",
 )
 
 

@@ -6,6 +6,9 @@ import json
 
 SMALL = (
     "model=arlm_tiny",
+    "model.dim=32",
+    "model.layers=2",
+    "model.heads=2",
     "trainer.micro_batch_size=4",
     "trainer.batch_size=4",
     "~data.splits.train",

@@ -169,7 +169,12 @@ def test_final_norm_is_there_when_asked_for(final_norm):
 
 
 @pytest.mark.parametrize(
-    "activation, twin", [("relu", torch.relu), ("gelu", lambda x: torch.nn.functional.gelu(x, approximate="tanh"))]
+    "activation, twin",
+    [
+        ("relu", lambda x: x * (x > 0)),
+        ("gelu", lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2),
+        ("gelu_tanh", lambda x: x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2),
+    ],
 )
 def test_a_block_is_its_formula(activation, twin):
     network = build(activation=activation, layers=1, hidden=40, rotary_dims=0, final_norm=False)

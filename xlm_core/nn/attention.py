@@ -97,7 +97,8 @@ def _by_hand(q: Tensor, keys: int, dropout: float) -> bool:
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        # Added rather than filled in: nothing to undo on the way back. The number is so large that what it is added to is lost.
+        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
     weights = F.dropout(weights, dropout, training=dropout > 0)
     return weights @ v

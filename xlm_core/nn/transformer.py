@@ -15,7 +15,11 @@ from xlm_core.nn.attention import AttentionMask, KeyValueCache, SelfAttention
 from xlm_core.nn.convolution import EmbeddingCache, EmbeddingConvolution
 from xlm_core.nn.rotary import Rotary, rotary
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": lambda: nn.GELU(approximate="tanh")}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+}
 
 
 class Block(nn.Module):

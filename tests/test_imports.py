@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "environment": set(),
     "inspection": {"data", "training"},
     "conf": set(),
-    "training": {"evaluation", "sampling"},
+    "training": {"data", "evaluation", "sampling"},
     "evaluation": {"sampling", "sandbox", "tasks"},
     "data": {"sampling"},
     "tasks": {"data", "evaluation"},
@@ -152,6 +152,10 @@ def test_composing_a_config_imports_hydra_and_nothing_else_heavy():
     assert heavy_after(
         "from xlm_core.cli.app import main; main(['train', '-f', 'arlm', '-d', 'star_easy', '--cfg', 'job'])"
     ) == ["hydra"]
+
+
+def test_decoding_waits_for_no_lightning():
+    assert heavy_after("import xlm_core.run", ("lightning", "torchmetrics")) == []
 
 
 def test_the_public_surface_is_what_it_says():

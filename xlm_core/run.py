@@ -3,6 +3,8 @@
     CLI -> families.load -> compose -> check -> build(tokenizer, model, loss, predictor, data) -> Harness -> Trainer -> Result
 
 A run folder holds config.yaml (resolved), environment.json, tokenizer/, metrics.csv, checkpoints/, predictions/ and results/.
+
+Lightning is imported by what trains and evaluates, where it does: all that `generate` needs is imported in less time.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from xlm_core import composition, decoding, environment, families, results
 from xlm_core.config import RunConfig
 from xlm_core.data import tokenizers
-from xlm_core.data.module import DataModule
+from xlm_core.data.loaders import Loaders
 from xlm_core.decoding import Sample as Sample
 from xlm_core.errors import CheckpointError, ConfigError
 from xlm_core.evaluation import comparison, evaluators, metrics
@@ -31,8 +33,11 @@ from xlm_core.evaluation.text_bytes import TextBytes, WithBytes
 from xlm_core.families import Family
 from xlm_core.protocols import Collator, Example, Layout, Loss, Model, Predictor, Stage, Tokenizer
 from xlm_core.results import Result as Result
-from xlm_core.training import checkpoints, precision, trainer
-from xlm_core.training.harness import Harness
+from xlm_core.training import checkpoints, precision
+from xlm_core.training.accumulation import accumulation
+
+if TYPE_CHECKING:
+    from xlm_core.training.harness import Harness
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Parts:
     model: Model
     loss: Loss
     predictor: Predictor
-    data: DataModule
+    data: Loaders
     collate: Callable[[Stage], Collator]
 
 
@@ -70,12 +75,12 @@ def build(config: RunConfig, family: Family, *, tokenizer: Tokenizer | None = No
         return WithBytes(collator, TextBytes(tokenizer)) if counted else collator
 
     cfg = config.trainer
-    data = DataModule(
+    data = Loaders(
         config.data,
         tokenizer,
         collate,
         batch_size=cfg.batch_size,
-        micro_batch_size=-(-cfg.batch_size // (cfg.devices * cfg.nodes)) // trainer.accumulation(cfg),
+        micro_batch_size=-(-cfg.batch_size // (cfg.devices * cfg.nodes)) // accumulation(cfg),
         eval_batch_size=cfg.eval_batch_size or cfg.micro_batch_size,
         seed=config.seed,
         debug=config.debug,
@@ -85,6 +90,8 @@ def build(config: RunConfig, family: Family, *, tokenizer: Tokenizer | None = No
 
 
 def harness(config: RunConfig, family: Family, parts: Parts, folder: Path) -> Harness:
+    from xlm_core.training.harness import Harness
+
     return Harness(
         parts.model,
         parts.loss,
@@ -109,6 +116,9 @@ def train(config: RunConfig, family: Family, directory: Path, resume: Path | Non
     Raises:
         Interrupted: a signal stopped it, after a checkpoint.
     """
+    from xlm_core.training import trainer
+    from xlm_core.training.data import DataModule
+
     composition.check_training(config)
     later = evaluators.build(config.data.evaluators)  # what one of them lacks shows now, and not when training is done
     start = checkpoints.newest(resume / "checkpoints") if resume else None
@@ -125,7 +135,7 @@ def train(config: RunConfig, family: Family, directory: Path, resume: Path | Non
         return _measure(config, module, parts, directory, None, "test", later)
     fitter = trainer.fitter(config, directory)
     with environment.log_to(directory / "train.log"):
-        fitter.fit(module, datamodule=parts.data, ckpt_path=start, weights_only=True)
+        fitter.fit(module, datamodule=DataModule(parts.data), ckpt_path=start, weights_only=True)
     best = checkpoints.locate(directory / "checkpoints", "best")
     if not config.trainer.test or "test" not in config.data.splits:
         return Result(module.estimates, directory, best)
@@ -216,7 +226,7 @@ def restore(folder: Path, checkpoint: str = "best", overrides: Sequence[str] = (
     config, family = reopen(folder, overrides)
     path = checkpoints.locate(folder / "checkpoints", checkpoint)
     parts = build(config, family, tokenizer=tokenizers.load(folder / "tokenizer"))
-    checkpoints.load_weights(harness(config, family, parts, folder / "predictions"), path)
+    checkpoints.load_weights(path, model=parts.model, loss=parts.loss, predictor=parts.predictor)
     return config, family, parts
 
 
@@ -224,7 +234,7 @@ def prepare(config: RunConfig, family: Family | None = None) -> dict[str, Any]:
     """Prepare every split of the data, or find it prepared; returns their manifests. It is the same for every family."""
     del family
     tokenizer = tokenizers.build(config.tokenizer, text_path=config.data.path)
-    data = DataModule(
+    data = Loaders(
         config.data,
         tokenizer,
         _no_collator,
@@ -235,7 +245,7 @@ def prepare(config: RunConfig, family: Family | None = None) -> dict[str, Any]:
         seed=config.seed,
         debug=config.debug,
     )
-    data.prepare_data()
+    data.prepare()
     return {split: data.manifest(split) for split in config.data.splits}
 
 
@@ -289,11 +299,14 @@ def _measure(
     split: str,
     later: Mapping[str, Evaluator],
 ) -> Result:
+    from xlm_core.training import trainer
+    from xlm_core.training.data import DataModule
+
     if path:
-        checkpoints.load_weights(module, path)
+        module.weights_step = checkpoints.load_weights(path, model=parts.model, loss=parts.loss, predictor=parts.predictor)
     evaluator = trainer.evaluator(config.trainer, folder)
     run = evaluator.test if split == "test" else evaluator.validate
-    run(module, datamodule=parts.data, verbose=False)
+    run(module, datamodule=DataModule(parts.data), verbose=False)
     found = dict(module.estimates)
     for predictions in module.predictions if later else ():
         found |= {f"{split}/{name}": estimate for name, estimate in results.assess(predictions, later).items()}

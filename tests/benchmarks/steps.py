@@ -23,6 +23,7 @@ from xlm_core import compose, composition, families, load_family, run
 from xlm_core.config import RunConfig
 from xlm_core.families import Family
 from xlm_core.training import trainer
+from xlm_core.training.data import DataModule
 
 WARM_UP = 5
 
@@ -45,7 +46,7 @@ def median_ms(times: list[float]) -> float:
 def bare(config: RunConfig, family: Family, steps: int) -> float:
     parts = run.build(config, family)
     collate, size = parts.collate("train"), config.trainer.batch_size
-    parts.data.prepare_data()
+    parts.data.prepare()
     rows = parts.data.examples("train")
     batches = [collate(rows.__getitems__(range(i * size, (i + 1) * size))) for i in range(8)]
     optimizer = torch.optim.AdamW(parts.model.parameters(), lr=1e-4, fused=True)
@@ -65,13 +66,13 @@ def harness(config: RunConfig, family: Family, steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         fitter = trainer.fitter(config, Path(folder))
         fitter.callbacks.append(clock)  # type: ignore[attr-defined]
-        fitter.fit(run.harness(config, family, parts, Path(folder)), datamodule=parts.data)
+        fitter.fit(run.harness(config, family, parts, Path(folder)), datamodule=DataModule(parts.data))
     return median_ms(clock.times)
 
 
 def decode(config: RunConfig, family: Family) -> float:
     parts = run.build(config, family)
-    parts.data.prepare_data()
+    parts.data.prepare()
     size = config.trainer.eval_batch_size or config.trainer.micro_batch_size
     batch = parts.collate("predict")(parts.data.examples("test").__getitems__(range(size)))
     parts.model.eval()

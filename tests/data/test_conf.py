@@ -12,7 +12,7 @@ import xlm_core
 from xlm_core.config import DebugConfig, RunConfig
 from xlm_core.data import tokenizers
 from xlm_core.data.dotted import resolve
-from xlm_core.data.module import DataModule
+from xlm_core.data.loaders import Loaders
 from xlm_core.evaluation import metrics
 
 CONF = Path(xlm_core.__file__).parent / "conf"
@@ -112,8 +112,8 @@ def test_the_default_tokenizer_of_lm1b():
 
 def prepared(data, tokenizer, cache):
     sizes = {"batch_size": 8, "micro_batch_size": 8, "eval_batch_size": 8}
-    module = DataModule(data, tokenizer, lambda stage: list, **sizes, seed=1, debug=DebugConfig(), cache=cache)
-    module.prepare_data()
+    module = Loaders(data, tokenizer, lambda stage: list, **sizes, seed=1, debug=DebugConfig(), cache=cache)
+    module.prepare()
     return module
 
 
@@ -123,9 +123,9 @@ def test_star_graphs_are_prepared_and_loaded_as_configured(difficulty, composed,
     data, choice = composed(f"data=star_{difficulty}", *sizes)
     tokenizer = tokenizers.build(choice)
     module = prepared(data, tokenizer, tmp_path)
-    loss, prediction = module.val_dataloader()
-    assert [sum(map(len, loader)) for loader in (loss, prediction, *module.test_dataloader())] == [20, 20, 30, 30]
-    for example in next(iter(module.train_dataloader())):
+    loss, prediction = module.evaluation("validation")
+    assert [sum(map(len, loader)) for loader in (loss, prediction, *module.evaluation("test"))] == [20, 20, 30, 30]
+    for example in next(iter(module.training())):
         prompt, target = (tokenizer.decode(example[name]).split() for name in ("prompt_ids", "input_ids"))
         assert prompt[-2:] == [target[0], target[-1]]
         assert (len(prompt), len(target)) <= (data.prompt_length, data.length)
@@ -151,7 +151,7 @@ def test_generated_rows_fit_and_their_tokens_are_known(name, composed, tmp_path)
     data, choice = composed(f"data={name}", *overrides)
     tokenizer = tokenizers.build(choice)
     module = prepared(data, tokenizer, tmp_path)
-    rows = [row for batch in module.test_dataloader()[0] for row in batch]
+    rows = [row for batch in module.evaluation("test")[0] for row in batch]
     assert len(rows) == 10
     for row in rows:
         assert tokenizer.unk_token_id not in row["input_ids"]
@@ -167,7 +167,7 @@ def test_text_goes_from_a_file_to_rows(composed, tmp_path):
     data, choice = composed("data=text", f"data.path={tmp_path / 'mine.txt'}")
     tokenizer = tokenizers.build(choice)
     module = prepared(data, tokenizer, tmp_path / "c")
-    loss, samples = module.val_dataloader()
+    loss, samples = module.evaluation("validation")
     pieces = [row["input_ids"] for batch in loss for row in batch]
     assert "".join(tokenizer.decode(piece) for piece in pieces) == "".join(lines[95:])
     assert max(map(len, pieces)) == 128
@@ -180,6 +180,6 @@ def test_the_local_copy_of_lm1b_needs_no_network(composed, tmp_path):
     data, _ = composed("data=lm1b", f"data.path={tmp_path}")
     tokenizer = tokenizers.build(composed("data=text")[1])
     module = prepared(data, tokenizer, tmp_path / "c")
-    (test,), (validation,) = module.test_dataloader(), module.val_dataloader()
+    (test,), (validation,) = module.evaluation("test"), module.evaluation("validation")
     assert [tokenizer.decode(row["input_ids"]) for row in next(iter(test))] == ["held 0.", "held 1."]
     assert [tokenizer.decode(row["input_ids"]) for row in next(iter(validation))] == ["held 2.", "held 3."]

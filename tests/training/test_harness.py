@@ -16,13 +16,14 @@ from lightning.pytorch import Callback
 
 from xlm_core.errors import CheckpointError, Interrupted, XlmError
 from xlm_core.training import checkpoints, trainer
+from xlm_core.training.accumulation import accumulation
 from xlm_core.training.harness import Harness
 
 
 def fit(folder: Path, cfg, harness: Harness, *, resume: Path | None = None, callbacks: list[Callback] | None = None) -> Harness:
     runner = trainer.fitter(cfg, folder)
     runner.callbacks[:0] = callbacks or []  # type: ignore[attr-defined]
-    micro = cfg.trainer.batch_size // trainer.accumulation(cfg.trainer)
+    micro = cfg.trainer.batch_size // accumulation(cfg.trainer)
     data = regression.Rows(cfg.trainer.batch_size, micro)
     runner.fit(harness, datamodule=data, ckpt_path=resume, weights_only=True)
     return harness
@@ -180,8 +181,9 @@ def test_missing_and_foreign_checkpoints_are_said(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         checkpoints.locate(tmp_path, str(tmp_path / "nothing.ckpt"))
     torch.save({"state_dict": {"model.other": torch.zeros(1)}, "global_step": 1}, tmp_path / "foreign.ckpt")
+    made = regression.make(tmp_path)
     with pytest.raises(CheckpointError, match="does not fit this model"):
-        checkpoints.load_weights(regression.make(tmp_path), tmp_path / "foreign.ckpt")
+        checkpoints.load_weights(tmp_path / "foreign.ckpt", model=made.model, loss=made.loss, predictor=made.predictor)
 
 
 def test_metrics_file_of_a_resumed_run_has_each_step_once(tmp_path):

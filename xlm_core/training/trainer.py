@@ -17,9 +17,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from xlm_core.config import LoggerConfig, RunConfig, TrainerConfig
 from xlm_core.errors import ConfigError
 from xlm_core.training import precision
-from xlm_core.training.checkpoints import Checkpoints
+from xlm_core.training.accumulation import accumulation
 from xlm_core.training.ema import Ema
 from xlm_core.training.log import Progress
+from xlm_core.training.saving import Checkpoints
 
 
 def fitter(config: RunConfig, folder: Path) -> Trainer:
@@ -77,27 +78,6 @@ def _trainer(cfg: TrainerConfig, folder: Path, **options: Any) -> Trainer:
         enable_model_summary=False,
         **options,
     )
-
-
-def accumulation(cfg: TrainerConfig) -> int:
-    """Micro-batches of one rank in one optimiser step.
-
-    Raises:
-        ConfigError: the global batch does not split evenly.
-    """
-    world = cfg.devices * cfg.nodes
-    share, rest = divmod(cfg.batch_size, world)
-    if rest:
-        raise ConfigError(
-            f"trainer.batch_size={cfg.batch_size} does not split over {world} ranks", f"Use {share * world} or more."
-        )
-    steps = -(-share // cfg.micro_batch_size)
-    if share % steps:
-        raise ConfigError(
-            f"{share} rows of a rank do not split into equal micro-batches of at most {cfg.micro_batch_size}",
-            "Choose trainer.micro_batch_size so that it divides them.",
-        )
-    return steps
 
 
 def loggers(cfg: LoggerConfig, folder: Path) -> list[Logger]:

@@ -1,4 +1,4 @@
-"""The data of a run, as Lightning wants them: prepared once, loaded by every rank."""
+"""The data of a run: prepared once, loaded by every rank."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
-from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from xlm_core.data import sources, store
@@ -39,7 +38,7 @@ class LoaderRole:
     stage: Stage
 
 
-class DataModule(LightningDataModule):
+class Loaders:
     """Loaders of a data set for a family's collators.
 
     The `draw` of an example is its place in the training stream, or its row number in evaluation.
@@ -77,7 +76,6 @@ class DataModule(LightningDataModule):
         cache: Path | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        super().__init__()
         self._config = _limited(config, debug)
         self._tokenizer = tokenizer
         self._collate = collate
@@ -91,26 +89,20 @@ class DataModule(LightningDataModule):
         self._sets: dict[str, Dataset] = {}
         _check(self._config)
 
-    # What Lightning calls
-
-    def prepare_data(self) -> None:
+    def prepare(self) -> None:
         """Prepare every split on disk. One process of each machine does."""
-        for split in self._config.splits:
-            if not (split == "train" and self._streams):
-                self._set(split)
+        self.open(*self._config.splits)
 
-    def setup(self, stage: str) -> None:
-        """Open what the stage reads: fit, validate or test."""
-        needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}.get(stage, ())
-        for split in needed:
+    def open(self, *splits: str) -> None:
+        """Open those of these splits that there are, preparing what is not."""
+        for split in splits:
             if split in self._config.splits and not (split == "train" and self._streams):
                 self._set(split)
 
-    def train_dataloader(self) -> Loader | list[Loader]:
-        """Micro-batches without end, from `start_step` on."""
+    def training(self, rank: int = 0, world: int = 1) -> Loader | list[Loader]:
+        """A rank's micro-batches without end, from `start_step` on; no loader where there is nothing to train on."""
         if "train" not in self._config.splits:
             return []
-        rank, world = self._place
         division = Division.of(self._batch_size, self._micro_batch_size, world)
         if self._streams:
             rows = cast(IterableDataset, sources.open_split(self._config, "train", streaming=True))
@@ -122,13 +114,9 @@ class DataModule(LightningDataModule):
         batches = BatchStream(self._batch_size, self._micro_batch_size, rank, world, self.start_step)
         return self._loader(self._training_draws(), "train", self._config.workers, batch_sampler=batches)
 
-    def val_dataloader(self) -> list[Loader]:
-        return self._evaluation("validation")
-
-    def test_dataloader(self) -> list[Loader]:
-        return self._evaluation("test")
-
-    # What the rest of core calls
+    def evaluation(self, split: str, rank: int = 0, world: int = 1) -> list[Loader]:
+        """A rank's loaders of a split, one for each of its roles."""
+        return [self._evaluation_loader(split, role, rank, world) for role in self.roles(split)]
 
     def roles(self, split: str) -> list[LoaderRole]:
         """What each loader of a split is for, in the order of the loaders."""
@@ -137,10 +125,10 @@ class DataModule(LightningDataModule):
         loss, prediction = LoaderRole("loss", "evaluate"), LoaderRole("prediction", "predict")
         return [loss, prediction] if self._config.predict.get(split, 0) else [loss]
 
-    def loader(self, examples: Sequence[Example], stage: Stage) -> Loader:
+    def loader(self, examples: Sequence[Example], stage: Stage, rank: int = 0, world: int = 1) -> Loader:
         """A loader of examples in their order; draw n is the n-th of them."""
         numbered = [cast("Example", {**example, "draw": draw}) for draw, example in enumerate(examples)]
-        return self._in_order(numbered, len(numbered), stage, workers=0)
+        return self._in_order(numbered, len(numbered), stage, 0, rank, world)
 
     def examples(self, split: str) -> Draws:
         """The prepared rows of a split, as its loaders see them; item n is row n."""
@@ -153,11 +141,6 @@ class DataModule(LightningDataModule):
     def policy(self, split: str, specials: Sequence[str], *, exact_bytes: bool) -> dict[str, Any]:
         """What is done to the text of a split: see `xlm_core.data.policy`."""
         return policy(self._config, self._tokenizer, self._named(split), specials, exact_bytes=exact_bytes)
-
-    @property
-    def _place(self) -> tuple[int, int]:
-        """Rank and how many there are."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @property
     def _streams(self) -> bool:
@@ -183,21 +166,20 @@ class DataModule(LightningDataModule):
         order(np.array([self.start_step * self._batch_size]))  # before workers are forked, which then share it
         return Draws(rows, order)
 
-    def _evaluation(self, split: str) -> list[Loader]:
-        return [self._evaluation_loader(split, role) for role in self.roles(split)]
-
-    def _evaluation_loader(self, split: str, role: LoaderRole) -> Loader:
+    def _evaluation_loader(self, split: str, role: LoaderRole, *place: int) -> Loader:
         if role.stage == "evaluate":
             rows = self._set(split)
-            return self._in_order(Draws(rows), len(rows), role.stage, self._config.workers)
+            return self._in_order(Draws(rows), len(rows), role.stage, self._config.workers, *place)
         wanted = self._config.predict[split]
         if self._config.layout == "lm":
-            return self.loader([{"input_ids": []}] * min(wanted, self._debug.rows or wanted), role.stage)
+            return self.loader([{"input_ids": []}] * min(wanted, self._debug.rows or wanted), role.stage, *place)
         rows = self._set(split)
-        return self._in_order(Draws(rows), len(rows) if wanted < 0 else min(wanted, len(rows)), role.stage, workers=0)
+        return self._in_order(Draws(rows), len(rows) if wanted < 0 else min(wanted, len(rows)), role.stage, 0, *place)
 
-    def _in_order(self, examples: Sequence[Example] | Draws, count: int, stage: Stage, workers: int) -> Loader:
-        batches = EvaluationBatches(count, self._eval_batch_size, *self._place)
+    def _in_order(
+        self, examples: Sequence[Example] | Draws, count: int, stage: Stage, workers: int, rank: int, world: int
+    ) -> Loader:
+        batches = EvaluationBatches(count, self._eval_batch_size, rank, world)
         return self._loader(examples, stage, workers, batch_sampler=batches)
 
     def _loader(self, dataset: Any, stage: Stage, workers: int, **batching: Any) -> Loader:

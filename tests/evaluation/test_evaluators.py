@@ -167,34 +167,21 @@ def test_mauve_needs_human_texts(judge):
         evaluators.build({"mauve": {"judge": str(judge), "device": "cpu"}})["mauve"].summarise(rows_of(TEXTS))
 
 
-def _of_two(rank, store, out):
-    """One of two ranks: score 7 rows and write them."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    mine = Letters(5)
-    score = mine.score
-    mine.score = lambda rows: [{**found, "rank": rank} for found in score(rows)]
-    rows = evaluators.scored({"mine": mine}, rows_of([*TEXTS, "last"]))
-    evaluators.write(out, rows)
-    summarise = mine.summarise
-    mine.summarise = lambda rows: summarise(rows) if rank == 0 else pytest.fail("only the first rank sums up")
-    assert evaluators.summarised({"mine": mine}, rows)["share_over_5"].n == 7
-    with pytest.raises(ConfigError, match="'again' gives 'share_over_5'") as caught:
-        evaluators.summarised({"mine": mine, "again": mine}, rows)
-    assert caught.value.hint == "Leave one out."
-    mine.files = lambda rows: {".ranks": str(rank)}
-    evaluators.export(out, rows, {"mine": mine})
-    torch.distributed.destroy_process_group()
-
-
-def test_two_ranks_score_every_row_once_and_one_of_them_writes(tmp_path):
+def test_two_ranks_score_every_row_once_and_one_of_them_writes(tmp_path, on_two):
     out = tmp_path / "scored.jsonl"
-    context = torch.multiprocessing.get_context("fork")
-    ranks = [context.Process(target=_of_two, args=(rank, tmp_path / "store", out)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(120)
-    assert [process.exitcode for process in ranks] == [0, 0]
+
+    def work(rank):
+        mine = Letters(5)
+        score, summarise = mine.score, mine.summarise
+        mine.score = lambda rows: [{**found, "rank": rank} for found in score(rows)]
+        rows = evaluators.scored({"mine": mine}, rows_of([*TEXTS, "last"]))
+        evaluators.write(out, rows)
+        mine.summarise = lambda rows: summarise(rows) if rank == 0 else pytest.fail("only the first rank sums up")
+        mine.files = lambda rows: {".ranks": str(rank)}
+        evaluators.export(out, rows, {"mine": mine})
+        return evaluators.summarised({"mine": mine}, rows)["share_over_5"].n
+
+    assert on_two(work) == [7, 7]
     rows = evaluators.read(out)
     assert [row["text"] for row in rows] == [*TEXTS, "last"]
     assert [row["rank"] for row in rows] == [0, 1, 0, 1, 0, 1, 0]

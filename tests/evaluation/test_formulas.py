@@ -79,6 +79,17 @@ def test_the_right_answers_score_one_and_shuffled_ones_what_counting_says(scored
     assert shuffled["math_accuracy"].value == hits / n
 
 
+def test_two_ranks_find_what_one_finds(scored, on_two):
+    chosen, rows, n = scored
+    given = [{key: row[key] for key in ("row", "text", "target")} for row in rows[:n]]
+
+    def work(rank):
+        found = evaluators.scored(chosen, given)
+        return found, evaluators.summarised(chosen, found)
+
+    assert on_two(work) == [(rows[:n], evaluators.summarised(chosen, rows[:n]))] * 2
+
+
 def test_a_formula_without_end_is_told_and_not_right():
     pytest.importorskip("math_verify")
     chosen = evaluators.build({"formulas": {"seconds": 1.0}})

@@ -1,9 +1,10 @@
-"""Molecules and fragments of molecules, against counts by hand and by brute force; one rank and two."""
+"""Molecules and fragments of molecules, against counts by hand, by brute force and by rdkit's tables."""
 
 from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,34 +232,23 @@ def test_rows_without_fragments_are_refused(row):
         measured([{"row": 0, **row}], "molecules_fragments")
 
 
-def everything():
-    return [*completed(), *({"row": 9 + i, "prompt": LINKER, "text": text} for i, text in enumerate(["C23", "C2", "N23"]))]
+def test_rows_are_scored_alike_alone_and_together():
+    rows = [*completed(), *({"row": 9 + i, "prompt": LINKER, "text": text} for i, text in enumerate(["C23", "C2", "N23"]))]
+    for name, evaluator in evaluators.build({"molecules": {}, "molecules_fragments": {}}).items():
+        assert [evaluator.score([row])[0] for row in rows] == evaluator.score(rows), name
 
 
-def chosen_two():
-    return evaluators.build({"molecules": {"resamples": 20}, "molecules_fragments": {"task": "t", "resamples": 20}})
+def test_how_hard_molecules_are_to_make_is_what_rdkit_publishes():
+    """A hundred molecules of ZINC with their scores, which come with rdkit beside the program that computes them."""
+    from rdkit import RDConfig
 
-
-def _of_two(rank, store, out):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    rows = evaluators.scored(chosen_two(), everything())
-    found = evaluators.summarised(chosen_two(), rows)
-    (out / f"{rank}.json").write_text(json.dumps([rows, {name: str(e) for name, e in found.items()}]))
-    torch.distributed.destroy_process_group()
-
-
-def test_batches_and_ranks_do_not_matter(tmp_path):
-    rows = evaluators.scored(chosen_two(), everything())
-    one = [rows, {name: str(e) for name, e in evaluators.summarised(chosen_two(), rows).items()}]
-    for name, evaluator in chosen_two().items():
-        assert [evaluator.score([row])[0] for row in everything()] == evaluator.score(everything()), name
-    context = torch.multiprocessing.get_context("fork")
-    ranks = [context.Process(target=_of_two, args=(rank, tmp_path / "store", tmp_path)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(120)
-    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [one, one]
+    table = Path(RDConfig.RDContribDir, "SA_Score", "data", "zim.100.txt").read_text().splitlines()[1:]
+    texts, scores = zip(*((line.split("\t")[0], float(line.split("\t")[2])) for line in table), strict=True)
+    rows = evaluators.build({"molecules": {}})["molecules"].score(rows_of(texts))
+    assert len(rows) == 100
+    assert max(scores) - min(scores) > 2
+    assert [row["raw_sa"] for row in rows] == pytest.approx(scores, abs=6e-4)
+    assert measured(rows_of(texts[:20]))["raw/sa"].value == pytest.approx(sum(scores[:20]) / 20, abs=6e-4)
 
 
 def test_validity_during_training():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xlm_core.config import OptimizerConfig, SchedulerConfig
 from xlm_core.errors import XlmError
+from xlm_core.evaluation import ranks
 from xlm_core.evaluation.metrics import Metric
 from xlm_core.evaluation.predictions import PredictionWriter, join, rows
 from xlm_core.evaluation.statistics import Estimate, RatioMeter
@@ -165,13 +166,8 @@ class Harness(LightningModule):
     def _finish(self, split: str) -> None:
         """Join what the ranks measured and wrote, and log it."""
         self.estimates = dict(self._joined())
-        for writer in self._writers.values():
-            writer.close()
-        self.trainer.strategy.barrier()
-        if self.trainer.is_global_zero:
-            for writer in self._writers.values():
-                join(writer.path, self._job, self.trainer.world_size)
-        self.trainer.strategy.barrier()
+        ranks.together(lambda: [writer.close() for writer in self._writers.values()])
+        ranks.first(lambda: [join(writer.path, self._job, ranks.place()[1]) for writer in self._writers.values()])
         self.predictions = [writer.path for writer in self._writers.values()]
         self._writers.clear()
 

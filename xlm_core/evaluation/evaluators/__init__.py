@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch.distributed as dist
-
-from xlm_core.errors import ConfigError, DataError, XlmError
+from xlm_core.errors import ConfigError, DataError
+from xlm_core.evaluation import ranks
 from xlm_core.evaluation.statistics import Estimate
 
 Row = Mapping[str, Any]
@@ -65,37 +64,25 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def scored(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows with what every evaluator found of them; each sees what those before it found. Ranks score a part each."""
-    rank, world = _place()
-    found = [dict(row) for row in rows[rank::world]]
-    for evaluator in evaluators.values():
-        for row, new in zip(found, evaluator.score(found), strict=True):
-            row.update(new)
-    if world == 1:
-        return found
-    parts: list[Any] = [None] * world
-    dist.all_gather_object(parts, found)
+    rank, world = ranks.place()
+    parts = ranks.together(lambda: _scores(evaluators, rows[rank::world]))
     return [parts[place % world][place // world] for place in range(len(rows))]
 
 
 def summarised(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> dict[str, Estimate]:
-    """The metrics of scored rows, on all ranks. The first one works them out, and what is wrong there is raised on all.
+    """The metrics of scored rows, on all ranks. The first one works them out.
 
     Raises:
         ConfigError: two evaluators give one metric.
     """
-    rank, world = _place()
-    if world == 1:
-        return _summaries(evaluators, rows)
-    outcome: list[Any] = [None]
-    if rank == 0:
-        try:
-            outcome = [_summaries(evaluators, rows)]
-        except XlmError as error:
-            outcome = [error]
-    dist.broadcast_object_list(outcome)
-    if isinstance(outcome[0], XlmError):
-        raise outcome[0]
-    found: dict[str, Estimate] = outcome[0]
+    return ranks.first(lambda: _summaries(evaluators, rows))
+
+
+def _scores(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    found = [dict(row) for row in rows]
+    for evaluator in evaluators.values():
+        for row, new in zip(found, evaluator.score(found), strict=True):
+            row.update(new)
     return found
 
 
@@ -110,16 +97,20 @@ def _summaries(evaluators: Mapping[str, Evaluator], rows: Sequence[Row]) -> dict
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write scored rows beside their predictions, all or nothing. Only the first rank does."""
-    _replace(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Write scored rows beside their predictions, all or nothing. Only the first rank does, and all wait for it."""
+    ranks.first(lambda: _replace(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)))
 
 
 def export(predictions: Path, rows: Sequence[Row], evaluators: Mapping[str, Evaluator]) -> None:
-    """Write what evaluators make for other programs to read, all or nothing. Only the first rank does.
+    """Write what evaluators make for other programs to read, all or nothing. Only the first rank does, and all wait for it.
 
     An evaluator that does so has a method `files(rows)`, which gives texts by suffix: `{".fasta": ...}` for predictions
     `test.jsonl` is written as `test.fasta` beside them.
     """
+    ranks.first(lambda: _export(predictions, rows, evaluators))
+
+
+def _export(predictions: Path, rows: Sequence[Row], evaluators: Mapping[str, Evaluator]) -> None:
     for evaluator in evaluators.values():
         if hasattr(evaluator, "files"):
             for suffix, text in evaluator.files(rows).items():
@@ -127,8 +118,6 @@ def export(predictions: Path, rows: Sequence[Row], evaluators: Mapping[str, Eval
 
 
 def _replace(path: Path, text: str) -> None:
-    if _place()[0]:
-        return
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
@@ -145,11 +134,6 @@ def needs(module: str, extra: str) -> Any:
     except ImportError as error:
         hint = f'pip install "xlm-core[{extra}]"'
         raise ConfigError(f"this evaluator needs {module.partition('.')[0]}, which is not installed", hint) from error
-
-
-def _place() -> tuple[int, int]:
-    """This rank, and how many there are."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def _one(name: str, arguments: dict[str, Any]) -> Evaluator:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlm_core.errors import DataError
+from xlm_core.evaluation import evaluators
 from xlm_core.evaluation.evaluators import Row
+from xlm_core.evaluation.evaluators.chemnet import ChemNet
 from xlm_core.evaluation.statistics import Estimate, bootstrap, bootstrap_mean, share
 from xlm_core.tasks.molecules import chemistry
 
@@ -34,18 +36,38 @@ class Molecules:
       different molecules; 0 when there are fewer than two.
     * `qed`, `sa`: averages over valid rows.
     * `quality`: different molecules with QED >= 0.6 and SA <= 4, over rows.
+    * `fcd`, `fcd_score`: the Fréchet ChemNet distance of the different molecules, if there are two, from those of
+      `fcd_references`, and exp(-fcd / 5); only where these are given. Sets of different sizes cannot be compared by it: the
+      fewer molecules, the farther.
 
     Intervals of shares are Wilson's, the others are of the bootstrap. Without a valid row, what averages over valid ones is
     left out, and shares and diversity are 0.
 
     Args:
         references: molecules that were trained on, in a .jsonl, .csv or .parquet file, or one a line.
-        column: of `references`, the one that holds them.
-        resamples: of the bootstrap.
+        column: of `references` and `fcd_references`, the one that holds them.
+        fcd_references: such a file of molecules to be like, often those of the test split.
+        fcd_rows: how many of them are read, from the first.
+        resamples: of the bootstrap. That of the Fréchet ChemNet distance has 20.
+
+    Raises:
+        ConfigError: rdkit is not installed, or with `fcd_references` fcd is not.
+        DataError: a file of references is none.
     """
 
-    def __init__(self, references: str | None = None, column: str = "text", resamples: int = 1000) -> None:
+    def __init__(
+        self,
+        references: str | None = None,
+        column: str = "text",
+        fcd_references: str | None = None,
+        fcd_rows: int = 10_000,
+        resamples: int = 1000,
+    ) -> None:
         self.references = None if references is None else _column(Path(references), column)
+        self.alike: list[str] | None = None
+        if fcd_references is not None:
+            evaluators.needs("fcd", "fcd")
+            self.alike = _column(Path(fcd_references), column)[:fcd_rows]
         self.resamples = resamples
 
     def score(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -55,10 +77,11 @@ class Molecules:
     def summarise(self, rows: Sequence[Row]) -> dict[str, Estimate]:
         if not rows:
             return {}
-        known = None if self.references is None else _canonical(self.references)
-        return {f"{form}/{name}": found for form in READERS for name, found in self._of(form, rows, known).items()}
+        known = None if self.references is None else set(_canonical(self.references))
+        chemnet = None if self.alike is None else ChemNet(_canonical(self.alike))
+        return {f"{form}/{name}": found for form in READERS for name, found in self._of(form, rows, known, chemnet).items()}
 
-    def _of(self, form: str, rows: Sequence[Row], known: set[str] | None) -> dict[str, Estimate]:
+    def _of(self, form: str, rows: Sequence[Row], known: set[str] | None, chemnet: ChemNet | None) -> dict[str, Estimate]:
         valid = [row for row in rows if row[f"{form}_smiles"] is not None]
         first = {row[f"{form}_smiles"]: row for row in reversed(valid)}
         metrics = {"validity": share(len(valid), len(rows))}
@@ -71,6 +94,8 @@ class Molecules:
         metrics["quality"] = share(sum(good(row, form) for row in first.values()), len(rows))
         for name in ("qed", "sa") if valid else ():
             metrics[name] = bootstrap_mean([row[f"{form}_{name}"] for row in valid], resamples=self.resamples)
+        if chemnet is not None and len(first) > 1:
+            metrics |= chemnet.distances(sorted(first))
         return metrics
 
 
@@ -110,8 +135,8 @@ def diversity(smiles: Sequence[str], resamples: int) -> Estimate:
     return bootstrap(n, value, resamples=resamples)
 
 
-def _canonical(texts: Sequence[str]) -> set[str]:
-    found = {chemistry.smiles(molecule) for text in texts if (molecule := chemistry.molecule(text)) is not None}
+def _canonical(texts: Sequence[str]) -> list[str]:
+    found = [chemistry.smiles(molecule) for text in texts if (molecule := chemistry.molecule(text)) is not None]
     if not found:
         raise DataError("no reference is a molecule", "They are SMILES or SAFE; evaluator argument `column` says where.")
     return found
@@ -119,7 +144,7 @@ def _canonical(texts: Sequence[str]) -> set[str]:
 
 def _column(path: Path, column: str) -> list[str]:
     if not path.is_file():
-        raise DataError(f"there is no file of references {path}", "Give the molecules that were trained on, one a line.")
+        raise DataError(f"there is no file of references {path}", "Give one of molecules, one a line.")
     try:
         return [row[column] for row in _table(path, column)]
     except (KeyError, ValueError) as error:

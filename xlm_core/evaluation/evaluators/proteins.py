@@ -26,35 +26,13 @@ from xlm_core.evaluation.evaluators.generative_perplexity import variety
 from xlm_core.evaluation.statistics import Estimate, bootstrap, bootstrap_mean, share
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
-BACKGROUND = dict(
-    zip(
-        "ARNDCQEGHILKMFPSTWYV",
-        (
-            8.25,
-            5.53,
-            4.06,
-            5.46,
-            1.38,
-            3.93,
-            6.72,
-            7.07,
-            2.27,
-            5.91,
-            9.65,
-            5.80,
-            2.41,
-            3.86,
-            4.74,
-            6.65,
-            5.36,
-            1.10,
-            2.92,
-            6.86,
-        ),
-        strict=True,
-    )
-)
-"""Percent of residues in Swiss-Prot (UniProt Consortium, 2021, doi 10.1093/nar/gkaa1100)."""
+_SHARES = """
+0.0787945 0.0151600 0.0535222 0.0668298 0.0397062 0.0695071 0.0229198 0.0590092 0.0594422 0.0963728
+0.0237718 0.0414386 0.0482904 0.0395639 0.0540978 0.0683364 0.0540687 0.0673417 0.0114135 0.0304133
+"""
+BACKGROUND = dict(zip(RESIDUES, map(float, _SHARES.split()), strict=True))
+"""Shares of the 85,956,127 residues of Swiss-Prot 50.8 (October 2006), the null model of HMMER3 (Eddy, 2011, doi
+10.1371/journal.pcbi.1002195), where they are in the function p7_AminoFrequencies."""
 SCORES = ("plddt", "ptm", "pae", "perplexity")
 
 
@@ -79,8 +57,8 @@ class Proteins:
     Args:
         results: a .csv, .json (a list of objects) or .jsonl file with an `id`, as the FASTA file names it or the row's number,
             and one or more of plddt, ptm, pae and perplexity.
-        references: predictions or other JSONL rows with a `text`, whose residues are the law to compare with. Swiss-Prot's
-            otherwise.
+        references: predictions or other JSONL rows with a `text`, whose residues are the law to compare with. Otherwise it is
+            that of Swiss-Prot 50.8 (`BACKGROUND`).
         resamples: of the bootstrap.
     """
 

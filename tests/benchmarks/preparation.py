@@ -1,15 +1,20 @@
 """How fast a text file becomes rows of ids, and in how much memory. Run by hand; nothing here is a test.
 
-    python tests/benchmarks/preparation.py [--megabytes 100 400] [--processes 2] [--words 25]
+    python tests/benchmarks/preparation.py [--megabytes 100 400] [--processes 2] [--words 25] [--vocabulary 32000]
 
 `xlm` is `xlm data prepare text`; `per-row map` reads the same file with `datasets` and calls the same tokenizer in a `map` over
-single rows, as research code does, in as many processes. Each runs in a process of its own with a cold cache, in turn; imports
-are not counted. Memory is the most that the process and its children held at once of pages that are not files' (RssAnon,
-Linux): what is mapped from a disk can be dropped.
+single rows, as research code does, in as many processes. Such code then writes the rows once more with `save_to_disk`, which is
+left out here. It is measured on the first size only. Each runs in a process of its own with a cold cache, in turn; imports are
+not counted.
 
-The text is drawn from a Zipf law of made-up words, so many of them a line, which is a row: 25 are a sentence of LM1B; the
-longer lines are, the less it matters what a row costs beside its tokens. The tokenizer is a byte-level BPE of 8,000 tokens
-that is trained on its beginning.
+Memory is the most that the process and its children held at once, what they share counted once (PSS, Linux). Pages that are not
+a file's are what has to fit; those of mapped files, which are in the last column too, are dropped when others need the room.
+
+The text is drawn from half a million made-up words by Zipf's law, with the exponent 2 beyond the 6,000 most common (Ferrer i
+Cancho and Solé, 2001). With its commas, full stops and capitals, 300,000 words have 35,000 different ones; as many of the
+documentation of Python have 33,000. So many words make a line, which is a row: 25 are a sentence of LM1B; the longer lines are,
+the less it matters what a row costs beside its tokens. The tokenizer is a byte-level BPE like that of GPT-2, trained on the
+beginning of the text.
 """
 
 from __future__ import annotations
@@ -22,13 +27,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-WORDS = 30_000
-TOKENS = 8_000
+WORDS = 500_000
+COMMON = 6_000
+COMMAS = 1 / 12
+TRAINED_LINES = 20_000
+SYLLABLES = [c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "ai", "ou")]
 
 
 class Costs(NamedTuple):
@@ -46,35 +55,36 @@ class Costs(NamedTuple):
         return Costs(self.wall - other.wall, self.cpu - other.cpu)
 
 
-def words(random: np.random.Generator) -> list[str]:
-    """Pronounceable words, short ones first."""
-    syllables = [c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "ai", "ou")]
-    lengths = np.sort(random.integers(1, 5, WORDS))
-    return ["".join(random.choice(syllables, length)) for length in lengths]
+def word(rank: int) -> str:
+    """Pronounceable, and short for the common ones."""
+    rest, syllable = divmod(rank, len(SYLLABLES))
+    return (word(rest - 1) if rest else "") + SYLLABLES[syllable]
 
 
 def write_text(path: Path, megabytes: int, line: int) -> None:
     random = np.random.default_rng(0)
-    vocabulary = np.array(words(random), dtype=object)
-    law = 1 / np.arange(1, WORDS + 1)
-    law /= law.sum()
+    vocabulary = np.array([word(rank) for rank in range(WORDS)], dtype=object)
+    ranks = np.arange(1, WORDS + 1)
+    law = np.cumsum(1 / ranks / np.maximum(1, ranks / COMMON))
     with path.open("w", encoding="utf-8") as file:
         while file.tell() < megabytes * 1_000_000:
-            lengths = random.poisson(line, 500) + 1
-            drawn = iter(vocabulary[random.choice(WORDS, int(lengths.sum()), p=law)])
-            file.writelines(" ".join(next(drawn) for _ in range(length)).capitalize() + ".\n" for length in lengths.tolist())
+            lengths = random.poisson(line, 2000) + 1
+            drawn = vocabulary[np.searchsorted(law, random.random(lengths.sum()) * law[-1])]
+            drawn[random.random(len(drawn)) < COMMAS] += ","
+            rest = iter(drawn)
+            file.writelines(" ".join(islice(rest, length)).capitalize() + ".\n" for length in lengths.tolist())
 
 
-def write_tokenizer(folder: Path, text: Path) -> None:
+def write_tokenizer(folder: Path, text: Path, vocabulary: int) -> None:
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
     def lines() -> Iterator[str]:
         with text.open(encoding="utf-8") as file:
-            yield from (line for _, line in zip(range(2000), file, strict=False))
+            yield from islice(file, TRAINED_LINES)
 
     backend = ByteLevelBPETokenizer()
-    backend.train_from_iterator(lines(), vocab_size=TOKENS, show_progress=False)
+    backend.train_from_iterator(lines(), vocab_size=vocabulary, show_progress=False)
     PreTrainedTokenizerFast(tokenizer_object=backend._tokenizer).save_pretrained(folder)
 
 
@@ -105,29 +115,36 @@ def per_row_map(text: Path, tokenizer: Path, scratch: Path, processes: int) -> C
 SIDES = {"xlm": ours, "per-row map": per_row_map}
 
 
-def anonymous_megabytes(root: int) -> float:
-    """Of a process and all that it started."""
-    total, waiting = 0, [root]
-    while waiting:
-        place = Path(f"/proc/{waiting.pop()}")
-        try:
-            status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
-            total += int(status.get("RssAnon", "0 kB").split()[0])
-            waiting += [int(child) for task in place.glob("task/*/children") for child in task.read_text().split()]
-        except (OSError, ValueError):  # it has just ended
-            continue
-    return total / 1000
+class Memory(NamedTuple):
+    """Megabytes: of pages that are not a file's, and of all."""
+
+    anonymous: float = 0
+    whole: float = 0
+
+    @classmethod
+    def of(cls, root: int) -> Memory:
+        """Of a process and all that it started."""
+        kilobytes, waiting = [0, 0], [root]
+        while waiting:
+            place = Path(f"/proc/{waiting.pop()}")
+            try:
+                held = dict(line.split()[:2] for line in (place / "smaps_rollup").read_text().splitlines()[1:])
+                waiting += [int(child) for task in place.glob("task/*/children") for child in task.read_text().split()]
+            except OSError:  # it has just ended
+                continue
+            kilobytes = [total + int(held[name]) for total, name in zip(kilobytes, ("Pss_Anon:", "Pss:"), strict=True)]
+        return cls(*(total / 1000 for total in kilobytes))
 
 
-def measured(side: str, text: Path, tokenizer: Path, processes: int) -> tuple[Costs, float]:
-    """What it took, and megabytes at the peak."""
+def measured(side: str, text: Path, tokenizer: Path, processes: int) -> tuple[Costs, Memory]:
+    """What it took, and the peaks."""
     with tempfile.TemporaryDirectory(dir=text.parent) as scratch:
         arguments = [side, str(text), str(tokenizer), scratch, str(processes)]
         child = subprocess.Popen([sys.executable, __file__, "--one", *arguments], stdout=subprocess.PIPE, text=True)
-        peak = 0.0
+        peak = Memory()
         while child.poll() is None:
-            peak = max(peak, anonymous_megabytes(child.pid))
-            time.sleep(0.05)
+            peak = Memory(*map(max, peak, Memory.of(child.pid)))
+            time.sleep(0.1)
         assert child.stdout is not None
         if child.returncode:
             raise SystemExit(f"{side} failed")
@@ -135,31 +152,47 @@ def measured(side: str, text: Path, tokenizer: Path, processes: int) -> tuple[Co
         return Costs(wall, cpu), peak
 
 
+def show(megabytes: int, side: str, costs: Costs, base: Costs, peak: Memory) -> None:
+    speeds = [costs.wall, costs.cpu, megabytes / costs.wall, base.wall / costs.wall, base.cpu / costs.cpu]
+    cells = [f"{megabytes} MB", side, *(f"{speed:.1f}" for speed in speeds), *(f"{size:.0f}" for size in peak)]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, nargs="+", default=[100, 400])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--words", type=int, default=25)
+    parser.add_argument("--vocabulary", type=int, default=32_000)
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     if wanted.one:
         side, text, tokenizer, scratch, processes = wanted.one
         print(*SIDES[side](Path(text), Path(tokenizer), Path(scratch), int(processes)))
         return
-    print("| text | by | seconds | CPU seconds | MB/s | ratio | ratio of CPU | peak memory, MB |\n" + "|---" * 8 + "|")
+    heads = [
+        "text",
+        "by",
+        "seconds",
+        "CPU seconds",
+        "MB/s",
+        "ratio",
+        "ratio of CPU",
+        "peak memory, MB",
+        "with mapped files, MB",
+    ]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     with tempfile.TemporaryDirectory() as folder:
         for megabytes in wanted.megabytes:
             text, tokenizer = Path(folder) / f"{megabytes}.txt", Path(folder) / "tokenizer"
             write_text(text, megabytes, wanted.words)
             if not tokenizer.exists():
-                write_tokenizer(tokenizer, text)
-            sides = SIDES if megabytes == wanted.megabytes[0] else {"xlm": ours}
-            figures = {side: measured(side, text, tokenizer, wanted.processes) for side in sides}
-            for side, (costs, peak) in figures.items():
-                base = figures.get("per-row map", (Costs(math.nan, math.nan), 0))[0]
-                cells = [costs.wall, costs.cpu, megabytes / costs.wall, base.wall / costs.wall, base.cpu / costs.cpu]
-                shown = " | ".join(f"{cell:.1f}" for cell in cells)
-                print(f"| {megabytes} MB | {side} | {shown} | {peak:.0f} |", flush=True)
+                write_tokenizer(tokenizer, text, wanted.vocabulary)
+            base = Costs(math.nan, math.nan)
+            for side in ("per-row map", "xlm") if megabytes == wanted.megabytes[0] else ("xlm",):
+                costs, peak = measured(side, text, tokenizer, wanted.processes)
+                base = costs if side == "per-row map" else base
+                show(megabytes, side, costs, base, peak)
             text.unlink()
 
 

@@ -42,6 +42,15 @@ class Ragged:
         """Each row, as a view."""
         return [self.values[start:stop] for start, stop in pairwise(self.offsets.tolist())]
 
+    def tolist(self) -> list[list[int]]:
+        values = self.values.tolist()
+        return [values[start:stop] for start, stop in pairwise(self.offsets.tolist())]
+
+    def followed_by(self, other: Ragged) -> Ragged:
+        """These rows and then those."""
+        offsets = np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]])
+        return Ragged(np.concatenate([self.values, other.values]), offsets)
+
     def pick(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Ragged:
         """The spans of `values` of those lengths that begin at `starts`, as rows."""
         offsets = offsets_of(lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -27,8 +28,8 @@ from xlm_core.errors import DataError
 
 PART_ROWS = 50_000
 PART_BYTES = 128 << 20
-BATCH_ROWS = 2_000
-BATCH_BYTES = 16 << 20
+BATCH_ROWS = 10_000
+BATCH_BYTES = 4 << 20
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the raw rows that are done and those that there are."""
 
@@ -147,6 +148,7 @@ _preparation: Preparation
 def _start(preparation: Preparation) -> None:
     global _preparation
     _preparation = preparation
+    gc.freeze()  # what the parent had made stays: going through it again takes time, and copies its pages
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

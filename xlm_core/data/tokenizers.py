@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from xlm_core.data import smiles
 from xlm_core.data.files import is_text
+from xlm_core.data.lexicon import MANY_TEXTS, lexicon_of
 from xlm_core.data.offline import hub_access
 from xlm_core.errors import ConfigError, DataError
 
@@ -60,8 +61,11 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[lis
 
     The text can never write a control token: "[MASK]" in it is cut up like any other word.
     """
-    backend = _plain(tokenizer)
-    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+    backend, texts = _plain(tokenizer), list(texts)
+    lexicon = lexicon_of(tokenizer) if len(texts) >= MANY_TEXTS else None
+    if lexicon is not None:
+        return lexicon.encode(texts)
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -191,6 +195,8 @@ def _blocks(path: str) -> Iterator[str]:
 
 
 def _pretrained(name: str, revision: str | None) -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer  # takes as long to import as all the rest of this file
+
     try:
         with hub_access():
             tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False, use_fast=True)

@@ -166,10 +166,18 @@ class Harness(LightningModule):
     def _finish(self, split: str) -> None:
         """Join what the ranks measured and wrote, and log it."""
         self.estimates = dict(self._joined())
-        ranks.together(lambda: [writer.close() for writer in self._writers.values()])
-        ranks.first(lambda: [join(writer.path, self._job, ranks.place()[1]) for writer in self._writers.values()])
+        ranks.together(self._close)
+        ranks.first(self._join)
         self.predictions = [writer.path for writer in self._writers.values()]
         self._writers.clear()
+
+    def _close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def _join(self) -> None:
+        for writer in self._writers.values():
+            join(writer.path, self._job, self.trainer.world_size)
 
     def _joined(self) -> Iterator[tuple[str, Estimate]]:
         for name in self._names():

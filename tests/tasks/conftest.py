@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pyarrow as pa
@@ -13,10 +14,19 @@ from transformers import PreTrainedTokenizerFast
 from xlm_core import composition
 from xlm_core.data import store, tokenizers
 
+
+def write_csv(rows, path):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 WRITERS = {
     ".parquet": lambda rows, path: pq.write_table(pa.Table.from_pylist(rows), path),
     ".jsonl": lambda rows, path: path.write_text("".join(json.dumps(row) + "\n" for row in rows)),
     ".txt": lambda rows, path: path.write_text("".join(f"{row['text']}\n" for row in rows)),
+    ".csv": write_csv,
 }
 
 

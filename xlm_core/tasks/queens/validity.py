@@ -21,13 +21,13 @@ def valid(prediction: Prediction, batch: Batch, tokenizer: Tokenizer) -> dict[st
     place. Any such answer is right, whatever the target is."""
     cells, kept = boards.filled(prediction, batch, tokenizer, SIZE)
     known = ((cells == EMPTY) | (cells == QUEEN)).all(-1)
-    return {"valid": boards.share(known & kept & _peaceful(cells == QUEEN))}
+    return {"valid": boards.share(known & kept & peaceful(cells == QUEEN))}
 
 
-def _peaceful(queens: Tensor) -> Tensor:
-    """(B,) bool of (B, n * n) bool."""
+def peaceful(queens: Tensor) -> Tensor:
+    """(B,) bool of (B, n * n) bool: one queen in each row and column, at most one on each diagonal."""
     size = isqrt(queens.shape[1])
-    board = queens.view(-1, size, size).long()
+    board = queens.view(len(queens), size, size).long()
     lines = (board.sum(1) == 1).all(-1) & (board.sum(2) == 1).all(-1)
     row, column = torch.arange(size, device=queens.device)[:, None], torch.arange(size, device=queens.device)
     for diagonal in (row + column, row - column + size - 1):

@@ -1,5 +1,7 @@
+import json
 import warnings
 from itertools import chain, islice
+from pathlib import Path
 
 import lightning
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from xlm_core.config import DebugConfig, SplitConfig
 from xlm_core.data import tokenizers
 from xlm_core.data.loaders import LoaderRole, Loaders
+from xlm_core.data.store import MANIFEST
 from xlm_core.errors import ConfigError, DataError
 from xlm_core.training.data import DataModule
 
@@ -208,3 +211,11 @@ def test_lightning_runs_it_in_steps(make, tmp_path):
     assert rounds == 2
     assert list(chain(*(draws for loader, draws in recorder.validated[:7] if loader == 0))) == list(range(41))
     assert list(chain(*(draws for loader, draws in recorder.validated[:7] if loader == 1))) == list(range(5))
+
+
+def test_the_policy_names_the_commit_that_rows_were_read_from(make):
+    loaders = make()
+    assert loaders.policy("validation", (), exact_bytes=True)["text"]["revision"] is None
+    file = Path(loaders.manifest("validation")["folder"]) / MANIFEST
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"revision": "0" * 40}))
+    assert loaders.policy("validation", (), exact_bytes=True)["text"]["revision"] == "0" * 40

@@ -46,5 +46,8 @@ def test_so_do_the_tokenizer_the_specials_and_the_content_of_the_file(config, by
     changed = {"tokenizer": of(config, chars), "specials": of(config, byte_tokenizer, specials=("eos",))}
     text_config(["one", "three"])
     changed["text"] = of(config, byte_tokenizer)
+    assert of(config, byte_tokenizer)["text"]["revision"] is None
+    moved = policy(config, byte_tokenizer, "test", ("bos", "eos"), exact_bytes=True, revision="0" * 40)
+    assert {name for name in moved if moved[name] != changed["text"][name]} == {"text", "hash"}
     for facet, after in changed.items():
         assert {name for name in before if before[name] != after[name]} == {facet, "hash"}

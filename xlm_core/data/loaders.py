@@ -140,7 +140,8 @@ class Loaders:
 
     def policy(self, split: str, specials: Sequence[str], *, exact_bytes: bool) -> dict[str, Any]:
         """What is done to the text of a split: see `xlm_core.data.policy`."""
-        return policy(self._config, self._tokenizer, self._named(split), specials, exact_bytes=exact_bytes)
+        read = (self.manifest(split) or {}).get("revision")
+        return policy(self._config, self._tokenizer, self._named(split), specials, exact_bytes=exact_bytes, revision=read)
 
     @property
     def _streams(self) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def policy(
-    config: DataConfig, tokenizer: Tokenizer, split: str, specials: Sequence[str], *, exact_bytes: bool
+    config: DataConfig, tokenizer: Tokenizer, split: str, specials: Sequence[str], *, exact_bytes: bool, revision: str | None = None
 ) -> dict[str, Any]:
     """The facets of the policy, and `hash`, which is equal where they are.
 
@@ -25,15 +25,16 @@ def policy(
         split: which was measured.
         specials: names of the special tokens that stand in a row beside its content.
         exact_bytes: whether the bytes of a row are those of the text itself, or those of what its ids are decoded to.
+        revision: the commit that the text was read from, where it comes from the Hub.
 
     Returns:
-        `text` (set, split, source), `detokenizer` (the preprocessing), `tokenizer`, `bytes` (which are counted), `wrapping`
+        `text` (set, split, source, revision), `detokenizer` (the preprocessing), `tokenizer`, `bytes` (which are counted), `wrapping`
         (how a text becomes rows) and `specials`. What is long is hashed.
     """
     key = store.ingredients(config, tokenizer, split)
     code = {name: key[name] for name in ("preprocess", "code", "arguments")}
     facets: dict[str, Any] = {
-        "text": {"name": config.name, "split": split, "source": digest(key["source"])},
+        "text": {"name": config.name, "split": split, "source": digest(key["source"]), "revision": revision},
         "detokenizer": {"function": config.preprocess, "hash": digest(code)},
         "tokenizer": (fingerprint := tokenizers.fingerprint(tokenizer)[:16]),
         "bytes": "text" if exact_bytes else f"decoded by {fingerprint}",

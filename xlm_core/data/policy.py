@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def policy(
-    config: DataConfig, tokenizer: Tokenizer, split: str, specials: Sequence[str], *, exact_bytes: bool, revision: str | None = None
+    config: DataConfig,
+    tokenizer: Tokenizer,
+    split: str,
+    specials: Sequence[str],
+    *,
+    exact_bytes: bool,
+    revision: str | None = None,
 ) -> dict[str, Any]:
     """The facets of the policy, and `hash`, which is equal where they are.
 
@@ -28,8 +34,8 @@ def policy(
         revision: the commit that the text was read from, where it comes from the Hub.
 
     Returns:
-        `text` (set, split, source, revision), `detokenizer` (the preprocessing), `tokenizer`, `bytes` (which are counted), `wrapping`
-        (how a text becomes rows) and `specials`. What is long is hashed.
+        `text` (set, split, source, revision), `detokenizer` (the preprocessing), `tokenizer`, `bytes` (which are counted),
+        `wrapping` (how a text becomes rows) and `specials`. What is long is hashed.
     """
     key = store.ingredients(config, tokenizer, split)
     code = {name: key[name] for name in ("preprocess", "code", "arguments")}

@@ -153,7 +153,13 @@ def measured(side: str, text: Path, tokenizer: Path, processes: int) -> tuple[Co
 
 
 def show(megabytes: int, side: str, costs: Costs, base: Costs, peak: Memory) -> None:
-    speeds = [costs.wall, costs.cpu, megabytes / costs.wall, base.wall / costs.wall, base.cpu / costs.cpu]
+    """`base` is the map's costs of one megabyte."""
+    speeds = [
+        costs.wall,
+        costs.cpu,
+        megabytes / costs.wall,
+        *(megabytes * one / cost for one, cost in zip(base, costs, strict=True)),
+    ]
     cells = [f"{megabytes} MB", side, *(f"{speed:.1f}" for speed in speeds), *(f"{size:.0f}" for size in peak)]
     print(f"| {' | '.join(cells)} |", flush=True)
 
@@ -182,16 +188,16 @@ def main() -> None:
         "with mapped files, MB",
     ]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    base = Costs(math.nan, math.nan)
     with tempfile.TemporaryDirectory() as folder:
         for megabytes in wanted.megabytes:
             text, tokenizer = Path(folder) / f"{megabytes}.txt", Path(folder) / "tokenizer"
             write_text(text, megabytes, wanted.words)
             if not tokenizer.exists():
                 write_tokenizer(tokenizer, text, wanted.vocabulary)
-            base = Costs(math.nan, math.nan)
             for side in ("per-row map", "xlm") if megabytes == wanted.megabytes[0] else ("xlm",):
                 costs, peak = measured(side, text, tokenizer, wanted.processes)
-                base = costs if side == "per-row map" else base
+                base = Costs(*(cost / megabytes for cost in costs)) if side == "per-row map" else base
                 show(megabytes, side, costs, base, peak)
             text.unlink()
 

@@ -116,3 +116,15 @@ def test_a_wide_sum_in_bfloat16_is_not_accumulated_in_bfloat16():
     """log of 30,000 equal terms: adding in bfloat16 would stop at 256 of them."""
     hidden, weight = torch.zeros(2, 4, dtype=torch.bfloat16), torch.randn(30_000, 4, dtype=torch.bfloat16)
     assert torch.allclose(linear_logsumexp(hidden, weight), torch.tensor(30_000.0).log())
+
+
+def test_gradients_of_token_logits_are_summed_in_one_order():
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    hidden, weight, tokens = torch.randn(4096, 64), torch.randn(20, 64, requires_grad=True), torch.randint(20, (4096,))
+    torch.set_num_threads(4)
+    try:
+        found = [torch.autograd.grad(linear_token_logits(hidden, weight, tokens).sum(), weight)[0] for _ in range(10)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(found[0], other) for other in found)

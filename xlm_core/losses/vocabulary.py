@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 CHUNK_ELEMENTS = 1 << 24
 """Most logits that exist at once."""
@@ -71,7 +72,8 @@ def linear_token_logits(hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tenso
     wide = torch.promote_types(hidden.dtype, torch.float32)
     # Exact products, then the one rounding that the matrix product of all logits has: otherwise, in bfloat16, a token's logit
     # would not be the one inside the log-sum-exp, and a confident -log p could be negative.
-    return (hidden.to(wide) * weight[tokens].to(wide)).sum(-1).to(hidden.dtype).to(wide)
+    chosen = F.embedding(tokens, weight)  # the gradient of weight[tokens] is summed in any order by several threads
+    return (hidden.to(wide) * chosen.to(wide)).sum(-1).to(hidden.dtype).to(wide)
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
